@@ -1,0 +1,54 @@
+# make run    the demo: a recorded kernel trace replayed on 4 CPU processes
+# make test   lint, then the whole suite
+# The first call makes .venv, which needs python3 (3.11 or newer) with its venv module, and the package index.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format coverage clean
+
+help:
+	@echo 'make run       the demo: a recorded kernel trace replayed on 4 CPU processes'
+	@echo 'make test      lint, then the whole suite'
+	@echo 'make lint      ruff, mypy, import-linter'
+	@echo 'make format    put the source into the form that lint wants'
+	@echo 'make coverage  the small-machine suite in interpreted mode, line by line'
+	@echo 'make clean     remove what was built here'
+
+$(READY): pyproject.toml
+	@echo 'making $(VENV) (once)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+run: $(READY)
+	@$(BIN)/emu demo
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+
+format: $(READY)
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format --quiet
+
+# Compiled functions can't be measured, so the model runs as plain Python, in this process and in its forks.
+coverage: $(READY)
+	@$(BIN)/coverage erase
+	@EMU_MODE=interpreted $(BIN)/coverage run -m pytest -m 'not slow and not tool'; tests=$$?; \
+		$(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$tests
+
+clean:
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache \
+		.ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

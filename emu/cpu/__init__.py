@@ -1,0 +1,15 @@
+"""What a processor does: allocate, free, drain, take interrupts.
+
+General layout, lowest first:
+
+``task``       the current task: cpuset, memory policy, memory cgroup
+``pageset``    per-cpu lists: taking, refilling, freeing, draining
+``workqueue``  work for one CPU, done by that CPU
+``free``       ``__free_pages`` and below
+``prep``       a page on its way out: post_alloc_hook and its debugging
+``rmqueue``    one zone's allocator
+``page_alloc`` the fast path: ``alloc_pages`` to ``get_page_from_freelist``
+``slowpath``   everything after the first failure
+``irq``        what interrupts do
+``process``    the OS process that is a CPU
+"""

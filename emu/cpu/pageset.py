@@ -1,0 +1,236 @@
+"""Per-cpu page lists (``mm/page_alloc.c`` (5.10)).
+
+Interrupts are off around every use: an interrupt on this CPU allocates and frees through the same lists.
+"""
+
+from emu.zone.bad_page import check_free_page, check_new_page
+from emu.zone.buddy import FPI_NONE, __free_one_page
+from emu.zone.event import trace_mm_page_pcpu_drain
+from emu.zone.fallback import __rmqueue
+from emu.zone.irq import local_irq_restore, local_irq_save
+from emu.zone.list import INIT_LIST_HEAD, link_of, list_add, list_add_tail, list_del, list_empty
+from emu.zone.mmzone import (
+    MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PD_CHECK, Cpu, Machine, Pageset,
+    Zone, page_record, pageset_at, zone_at,
+)  # fmt: skip
+from emu.zone.page import NULL, link_to_pfn, page_zone, pfn_to_page
+from emu.zone.pageblock import get_pfnblock_migratetype
+from emu.zone.vmstat import (
+    NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGALLOC, PGFREE, __count_vm_events, __mod_zone_page_state, fold_node, fold_zone,
+    this_cpu_pageset, zone_statistics,
+)  # fmt: skip
+from shm.atomic import prefetch
+from shm.core import core
+from shm.point import site
+from shm.spinlock import spin_lock, spin_unlock
+
+S_BULK = site("rmqueue_bulk:lock")
+S_FREE_BULK = site("free_pcppages_bulk:lock")
+S_FREE_ONE = site("free_one_page:lock")
+S_RMQUEUE_PCP = site("rmqueue_pcplist:irqsave")
+S_DRAIN = site("drain_pages_zone:irqsave")
+S_EXPIRE = site("drain_zone_pages:irqsave")
+
+
+@core(cold=True)
+def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: int, alloc_flags: int) -> int:
+    """``mm/page_alloc.c:rmqueue_bulk() (5.10)`` for order 0: up to ``batch`` pages to the tail of the pcp list.
+
+    Returns the pages listed. NR_FREE_PAGES drops once, by all that left the free lists.
+    """
+    head = pset.lists[migratetype]
+    alloced = 0
+    taken = 0
+    spin_lock(cpu.party, zone.lock, S_BULK)
+    for _ in range(pset.batch):
+        pfn = __rmqueue(m, cpu, zone, 0, migratetype, alloc_flags)
+        if pfn == NULL:
+            break
+        taken += 1
+        if check_new_page(m, cpu, pfn):
+            continue
+        page = page_record(m, pfn_to_page(m, pfn))
+        list_add_tail(m, page.lru, head)
+        alloced += 1
+        if page.index == MIGRATE_CMA:
+            __mod_zone_page_state(m, cpu, zone, NR_FREE_CMA_PAGES, -1)
+    __mod_zone_page_state(m, cpu, zone, NR_FREE_PAGES, -taken)
+    spin_unlock(cpu.party, zone.lock)
+    return alloced
+
+
+@core(inline=True)
+def __rmqueue_pcplist(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: int, alloc_flags: int) -> int:
+    """``__rmqueue_pcplist()``: the first page of the list, refilled if it is empty; NULL: nothing to be had."""
+    head = pset.lists[migratetype]
+    while True:
+        if list_empty(m, head):
+            pset.count += rmqueue_bulk(m, cpu, zone, pset, migratetype, alloc_flags)
+            if list_empty(m, head):
+                return NULL
+        pfn = link_to_pfn(m, head.next)
+        list_del(m, page_record(m, pfn_to_page(m, pfn)).lru)
+        pset.count -= 1
+        if m.page_debug & PD_CHECK == 0 or not check_new_page(m, cpu, pfn):
+            return pfn
+
+
+@core(inline=True)
+def rmqueue_pcplist(m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, migratetype: int, alloc_flags: int) -> int:
+    """``mm/page_alloc.c:rmqueue_pcplist() (5.10)``"""
+    flags = local_irq_save(cpu, S_RMQUEUE_PCP)
+    pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
+    pfn = __rmqueue_pcplist(m, cpu, zone, pset, migratetype, alloc_flags)
+    if pfn != NULL:
+        __count_vm_events(cpu, PGALLOC + zone.zid, 1)
+        zone_statistics(m, cpu, preferred_zone, zone)
+    local_irq_restore(m, cpu, flags)
+    return pfn
+
+
+@core(cold=True)
+def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pageset) -> None:
+    """``mm/page_alloc.c:free_pcppages_bulk() (5.10)``: ``count`` pages back to the buddy lists, oldest first.
+
+    Round robin over the migratetypes, taking more at a time the more empty lists were met, and all that is left when
+    only one list has pages. Pages are collected before the zone lock is taken.
+    """
+    migratetype = 0
+    batch_free = 0
+    prefetched = 0
+    bulk = cpu.bulk
+    INIT_LIST_HEAD(m, bulk)
+    count = min(pset.count, count)
+    while count > 0:
+        while True:
+            batch_free += 1
+            migratetype += 1
+            if migratetype == MIGRATE_PCPTYPES:
+                migratetype = 0
+            if not list_empty(m, pset.lists[migratetype]):
+                break
+        head = pset.lists[migratetype]
+        if batch_free == MIGRATE_PCPTYPES:
+            batch_free = count
+        while True:
+            pfn = link_to_pfn(m, head.prev)
+            page = page_record(m, pfn_to_page(m, pfn))
+            list_del(m, page.lru)
+            pset.count -= 1
+            if not check_free_page(m, cpu, pfn):
+                list_add_tail(m, page.lru, bulk)
+                if prefetched < pset.batch:
+                    prefetch(page_record(m, pfn_to_page(m, pfn ^ 1)))
+                prefetched += 1
+            count -= 1
+            batch_free -= 1
+            if count == 0 or batch_free == 0 or list_empty(m, head):
+                break
+    spin_lock(cpu.party, zone.lock, S_FREE_BULK)
+    isolated = zone.nr_isolate_pageblock != 0
+    last = link_of(m, bulk)
+    link = bulk.next
+    while link != last:
+        pfn = link_to_pfn(m, link)
+        page = page_record(m, pfn_to_page(m, pfn))
+        link = page.lru.next
+        mt = page.index
+        if isolated:
+            mt = get_pfnblock_migratetype(m, pfn)
+        __free_one_page(m, cpu, pfn, zone, 0, mt, FPI_NONE)
+        trace_mm_page_pcpu_drain(m, cpu, pfn, 0, mt)
+    spin_unlock(cpu.party, zone.lock)
+
+
+@core(cold=True)
+def free_one_page(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: int) -> None:
+    """``mm/page_alloc.c:free_one_page() (5.10)``: straight to the buddy lists; isolation is looked at again."""
+    spin_lock(cpu.party, zone.lock, S_FREE_ONE)
+    if zone.nr_isolate_pageblock != 0 or migratetype == MIGRATE_ISOLATE:
+        migratetype = get_pfnblock_migratetype(m, pfn)
+    __free_one_page(m, cpu, pfn, zone, order, migratetype, fpi_flags)
+    spin_unlock(cpu.party, zone.lock)
+
+
+@core(inline=True)
+def free_unref_page_commit(m: Machine, cpu: Cpu, pfn: int) -> None:
+    """``mm/page_alloc.c:free_unref_page_commit() (5.10)``: to the head of the pcp list; a batch goes when it is full.
+
+    HIGHATOMIC and CMA pages travel on the movable list, isolated ones go straight back.
+    """
+    page = page_record(m, pfn_to_page(m, pfn))
+    zone = zone_at(m, page_zone(m, page))
+    migratetype = page.index
+    __count_vm_events(cpu, PGFREE, 1)
+    if migratetype >= MIGRATE_PCPTYPES:
+        if migratetype == MIGRATE_ISOLATE:
+            free_one_page(m, cpu, zone, pfn, 0, migratetype, FPI_NONE)
+            return
+        migratetype = MIGRATE_MOVABLE
+    pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
+    list_add(m, page.lru, pset.lists[migratetype])
+    pset.count += 1
+    if pset.count >= pset.high:
+        free_pcppages_bulk(m, cpu, zone, pset.batch, pset)
+
+
+@core(cold=True)
+def drain_pages_zone(m: Machine, cpu: Cpu, zone: Zone) -> None:
+    """``mm/page_alloc.c:drain_pages_zone() (5.10)`` for this CPU."""
+    flags = local_irq_save(cpu, S_DRAIN)
+    pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
+    if pset.count != 0:
+        free_pcppages_bulk(m, cpu, zone, pset.count, pset)
+    local_irq_restore(m, cpu, flags)
+
+
+@core(cold=True)
+def drain_local_pages(m: Machine, cpu: Cpu, zone: int) -> None:
+    """``drain_local_pages()``: one zone (its offset), or all (0)."""
+    if zone != 0:
+        drain_pages_zone(m, cpu, zone_at(m, zone))
+        return
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            z = m.nodes[nid].node_zones[zid]
+            if z.present_pages != 0:
+                drain_pages_zone(m, cpu, z)
+
+
+@core(cold=True)
+def drain_zone_pages(m: Machine, cpu: Cpu, zone: Zone) -> None:
+    """``mm/page_alloc.c:drain_zone_pages() (5.10)``: one batch of an expired remote pageset."""
+    flags = local_irq_save(cpu, S_EXPIRE)
+    pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
+    to_drain = min(pset.count, pset.batch)
+    if to_drain > 0:
+        free_pcppages_bulk(m, cpu, zone, to_drain, pset)
+    local_irq_restore(m, cpu, flags)
+
+
+@core(cold=True)
+def refresh_cpu_vm_stats(m: Machine, cpu: Cpu, do_pagesets: int) -> int:
+    """``mm/vmstat.c:refresh_cpu_vm_stats() (5.10)``: fold this CPU's counters; with ``do_pagesets`` also age the
+    pagesets of remote zones, which are drained when they have been quiet for three rounds."""
+    changes = 0
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            zone = m.nodes[nid].node_zones[zid]
+            if zone.present_pages == 0:
+                continue
+            changes += fold_zone(m, cpu, zone)
+            pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
+            if do_pagesets == 0 or pset.expire == 0 or pset.count == 0:
+                continue
+            if zone.node == cpu.node:
+                pset.expire = 0
+                continue
+            pset.expire -= 1
+            if pset.expire == 0 and pset.count != 0:
+                drain_zone_pages(m, cpu, zone)
+                changes += 1
+    for nid in range(m.nr_nodes):
+        changes += fold_node(m, cpu, m.nodes[nid])
+    return changes
+
+

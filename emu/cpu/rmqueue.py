@@ -1,0 +1,77 @@
+"""One zone's allocator: pcp lists for order 0, the buddy lists for the rest (``mm/page_alloc.c:rmqueue() (5.10)``)."""
+
+from emu.cpu.pageset import rmqueue_pcplist
+from emu.zone.bad_page import check_new_pages
+from emu.zone.buddy import rmqueue_traced
+from emu.zone.event import WARN_NOFAIL_ORDER, warn_on_once
+from emu.zone.fallback import __rmqueue
+from emu.zone.gfp import __GFP_NOFAIL, ALLOC_CMA, ALLOC_HARDER
+from emu.zone.irq import local_irq_restore, spin_lock_irqsave
+from emu.zone.kswapd_wake import wakeup_kswapd
+from emu.zone.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, ZONE_BOOSTED_WATERMARK, Cpu, Machine, Zone, page_record
+from emu.zone.page import NULL, pfn_to_page
+from emu.zone.vmstat import PGALLOC, __count_vm_events, __mod_zone_freepage_state, zone_statistics
+from shm.atomic import fetch_and
+from shm.core import core
+from shm.point import point, site
+from shm.spinlock import spin_unlock
+
+S_RMQUEUE = site("rmqueue:lock")
+S_BOOSTED = site("rmqueue:clear ZONE_BOOSTED_WATERMARK")
+_NOT_BOOSTED = 0xFFFFFFFF - ZONE_BOOSTED_WATERMARK
+
+
+@core(cold=True)
+def rmqueue_buddy(
+    m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, order: int, gfp_flags: int, alloc_flags: int, migratetype: int
+) -> int:
+    """The part of ``rmqueue()`` under the zone lock: HIGHATOMIC first for ALLOC_HARDER, bad blocks skipped."""
+    if gfp_flags & __GFP_NOFAIL != 0 and order > 1:
+        warn_on_once(m, cpu, WARN_NOFAIL_ORDER, gfp_flags, order)
+    flags = spin_lock_irqsave(cpu, zone.lock, S_RMQUEUE)
+    while True:
+        pfn = NULL
+        if order > 0 and alloc_flags & ALLOC_HARDER != 0:
+            pfn = rmqueue_traced(m, cpu, zone, order, MIGRATE_HIGHATOMIC, migratetype)
+        if pfn == NULL:
+            pfn = __rmqueue(m, cpu, zone, order, migratetype, alloc_flags)
+        if pfn == NULL or not check_new_pages(m, cpu, pfn, order):
+            break
+    spin_unlock(cpu.party, zone.lock)
+    if pfn != NULL:
+        index = page_record(m, pfn_to_page(m, pfn)).index
+        __mod_zone_freepage_state(m, cpu, zone, -(1 << order), index)
+        __count_vm_events(cpu, PGALLOC + zone.zid, 1 << order)
+        zone_statistics(m, cpu, preferred_zone, zone)
+    local_irq_restore(m, cpu, flags)
+    return pfn
+
+
+@core(cold=True)
+def wake_for_boost(m: Machine, cpu: Cpu, zone: Zone) -> None:
+    """A pageblock was stolen: clear the zone's request and wake kswapd, outside the zone lock.
+
+    Test and clear are two steps, so another CPU may have cleared the bit in between; kswapd is then woken twice.
+    """
+    point(cpu.party, S_BOOSTED)
+    fetch_and(zone, "zone_flags", _NOT_BOOSTED)
+    wakeup_kswapd(m, cpu, zone, 0, 0, zone.zid)
+
+
+@core(inline=True)
+def rmqueue(
+    m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, order: int, gfp_flags: int, alloc_flags: int, migratetype: int
+) -> int:
+    """``mm/page_alloc.c:rmqueue() (5.10)``: a block from this zone, or NULL.
+
+    Movable order-0 requests that may not use CMA pages bypass the pcp list, which may hold some.
+    """
+    if order == 0 and (m.cma_enabled == 0 or alloc_flags & ALLOC_CMA != 0 or migratetype != MIGRATE_MOVABLE):
+        pfn = rmqueue_pcplist(m, cpu, preferred_zone, zone, migratetype, alloc_flags)
+    else:
+        pfn = rmqueue_buddy(m, cpu, preferred_zone, zone, order, gfp_flags, alloc_flags, migratetype)
+        if pfn == NULL:
+            return NULL
+    if zone.zone_flags & ZONE_BOOSTED_WATERMARK != 0:
+        wake_for_boost(m, cpu, zone)
+    return pfn

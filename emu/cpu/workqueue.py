@@ -1,0 +1,147 @@
+"""Work for one CPU, done by that CPU: draining its pcp lists, folding its counters (``mm_percpu_wq`` (5.10)).
+
+A CPU looks at its queue at every poll point: between operations, while it waits its turn, and when its doorbell rings.
+"""
+
+from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
+from emu.zone.irq import do_IRQ
+from emu.zone.mmzone import CPU_SIZE, MAX_NR_ZONES, WORKS, Cpu, Machine, cpu_record, pageset_at
+from emu.zone.mmzone import PAGESET_SIZE, zone_at
+from shm.atomic import clock_ns, cmpxchg, fetch_add, futex_wait, futex_wake, load_acquire, store_release
+from shm.core import core
+from shm.point import point, site
+from shm.spinlock import spin_lock, spin_unlock
+
+WORK_DRAIN = 1
+WORK_VMSTAT = 2
+ANY = 0xFFFFFFFF
+WAKE_ALL = 0x7FFFFFFF
+TICK_NS = 100_000_000
+S_QUEUE = site("queue_work_on:lock")
+S_MUTEX = site("drain_all_pages:mutex_trylock")
+S_SEE_PCP = site("drain_all_pages:read pcp.count")
+
+
+@core
+def ring_doorbell(cpu: Cpu) -> None:
+    """Make a CPU look around: it may sleep."""
+    fetch_add(cpu, "doorbell", 1)
+    if load_acquire(cpu, "asleep") != 0:
+        futex_wake(cpu, "doorbell", WAKE_ALL, ANY)
+
+
+@core
+def sleep_on_doorbell(cpu: Cpu, seen: int) -> None:
+    """Sleep until the doorbell rings, or a tick (100 ms) passes."""
+    fetch_add(cpu, "asleep", 1)
+    if load_acquire(cpu, "doorbell") == seen:
+        futex_wait(cpu, "doorbell", seen, ANY, clock_ns() + TICK_NS)
+    fetch_add(cpu, "asleep", -1)
+
+
+@core
+def cpu_at(m: Machine, index: int) -> int:
+    """Offset of a CPU's record."""
+    return m.cpus + index * CPU_SIZE
+
+
+@core
+def queue_work_on(m: Machine, cpu: Cpu, target: int, kind: int, arg: int) -> None:
+    """``queue_work_on()``: waits for a slot when the target's queue is full."""
+    other = cpu_record(m, cpu_at(m, target))
+    queued = False
+    while not queued:
+        spin_lock(cpu.party, other.work_lock, S_QUEUE)
+        if other.work_head - other.work_tail < WORKS:
+            work = other.works[other.work_head % WORKS]
+            work.kind = kind
+            work.arg = arg
+            store_release(other, "work_head", other.work_head + 1)
+            queued = True
+        spin_unlock(cpu.party, other.work_lock)
+        if not queued:
+            flush_work(m, cpu, target)
+    ring_doorbell(other)
+
+
+@core
+def run_work(m: Machine, cpu: Cpu) -> None:
+    """Do all queued work of this CPU."""
+    while cpu.work_tail != load_acquire(cpu, "work_head"):
+        work = cpu.works[cpu.work_tail % WORKS]
+        if work.kind == WORK_DRAIN:
+            drain_local_pages(m, cpu, work.arg)
+        else:
+            refresh_cpu_vm_stats(m, cpu, 1)
+        store_release(cpu, "work_tail", cpu.work_tail + 1)
+        futex_wake(cpu, "work_tail", WAKE_ALL, ANY)
+
+
+@core(inline=True)
+def poll(m: Machine, cpu: Cpu) -> None:
+    """A poll point: interrupts and work that have come in."""
+    if cpu.irq_pending != 0 and cpu.irqs_off == 0:
+        do_IRQ(m, cpu)
+    if cpu.work_tail != load_acquire(cpu, "work_head"):
+        run_work(m, cpu)
+
+
+@core
+def flush_work(m: Machine, cpu: Cpu, target: int) -> None:
+    """``flush_work()``: wait until a CPU has done all that is queued now, doing one's own work meanwhile."""
+    other = cpu_record(m, cpu_at(m, target))
+    head = load_acquire(other, "work_head")
+    while True:
+        tail = load_acquire(other, "work_tail")
+        if (tail - head) & 0x80000000 == 0 or load_acquire(m, "stop") != 0:
+            return
+        if cpu.work_tail != load_acquire(cpu, "work_head"):
+            run_work(m, cpu)
+        else:
+            futex_wait(other, "work_tail", tail, ANY, clock_ns() + 1_000_000)
+
+
+@core
+def has_pcps(m: Machine, index: int, zone: int) -> bool:
+    """Whether a CPU has pages on its lists, of one zone (its offset) or of any (0)."""
+    if zone != 0:
+        return pageset_at(m, zone_at(m, zone).pageset + index * PAGESET_SIZE).count != 0
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            z = m.nodes[nid].node_zones[zid]
+            if z.present_pages != 0 and pageset_at(m, z.pageset + index * PAGESET_SIZE).count != 0:
+                return True
+    return False
+
+
+@core(cold=True)
+def drain_all_pages(m: Machine, cpu: Cpu, zone: int) -> None:
+    """``mm/page_alloc.c:drain_all_pages() (5.10)``: every CPU that has pages drains them itself, and we wait for it.
+
+    One drain at a time: a second caller that wants all zones leaves it at that, one that wants a certain zone waits.
+    ``pcp->count`` of other CPUs is read without a lock.
+    """
+    point(cpu.party, S_MUTEX)
+    while cmpxchg(m, "drain_busy", 0, 1) != 0:
+        if zone == 0 or load_acquire(m, "stop") != 0:
+            return
+        poll(m, cpu)
+        futex_wait(m, "drain_busy", 1, ANY, clock_ns() + 1_000_000)
+    point(cpu.party, S_SEE_PCP)
+    for index in range(m.nr_cpus):
+        if index != cpu.party.index and has_pcps(m, index, zone):
+            queue_work_on(m, cpu, index, WORK_DRAIN, zone)
+    drain_local_pages(m, cpu, zone)
+    for index in range(m.nr_cpus):
+        if index != cpu.party.index:
+            flush_work(m, cpu, index)
+    store_release(m, "drain_busy", 0)
+    futex_wake(m, "drain_busy", 1, ANY)
+
+
+@core(cold=True)
+def cond_resched(m: Machine, cpu: Cpu) -> bool:
+    """``cond_resched()``: let others have the processor; false when the machine is being stopped."""
+    cpu.party.heartbeat += 1
+    poll(m, cpu)
+    return load_acquire(m, "stop") == 0

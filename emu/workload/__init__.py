@@ -1,0 +1,1 @@
+"""Workloads: recorded and generated streams of page allocations."""

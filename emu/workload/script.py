@@ -1,0 +1,340 @@
+"""Scripts: operations in shared memory that CPUs execute.
+
+A script is an array of :class:`Op` in the segment's script area, followed by a table of handles (pages that operations
+allocate and free). *Ordered*, every CPU waits its turn, so that the whole machine executes one global order on real
+processes; *free*, each CPU runs its own operations at will.
+"""
+
+from emu.cpu.free import S_FREE_LIST, __free_pages, free_unref_page_list, free_unref_page_prepare
+from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
+from emu.cpu.pageset import (
+    drain_local_pages, drain_pages_zone, drain_zone_pages, free_unref_page_commit, refresh_cpu_vm_stats,
+)  # fmt: skip
+from emu.cpu.task import do_set_mempolicy
+from emu.cpu.workqueue import cpu_at, drain_all_pages, poll, ring_doorbell, run_work, sleep_on_doorbell
+from emu.zone.gfp import PF_MEMALLOC, gfp_zone
+from emu.zone.list import INIT_LIST_HEAD, list_add_tail
+from emu.zone.mmzone import (
+    Cpu, Machine, Zone, cpu_record, page_record, pageset_at, task_at, zone_at, zonelist_at,
+)  # fmt: skip
+from emu.zone.event import trace_mm_page_free_batched
+from emu.zone.irq import local_irq_restore, local_irq_save
+from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_table, clear_flag, page_zone, pfn_to_page
+from emu.zone.setup import set_threshold, setup_per_zone_wmarks
+from emu.zone.vmstat import NR_FREE_PAGES, fold_zone
+from emu.zone.zonelist import node_zonelist
+from shm.atomic import cpu_relax, fetch_add, load_acquire, store_release
+from shm.core import core, entry
+from shm.seqcount import write_seqcount_begin, write_seqcount_end
+from shm.struct import At, Struct, i8, i16, i32, i64, struct, u8, u32
+
+OP_NOP = 0
+OP_ALLOC = 1  # nid < 0: under the task's policy
+OP_FREE = 2
+OP_FREE_LIST = 3  # handles h .. h + n - 1
+OP_DRAIN_ALL = 4
+OP_DRAIN_LOCAL = 5
+OP_MIN_FREE = 6
+OP_SCALE = 7
+OP_BOOST = 8
+OP_MEMALLOC = 9
+OP_MEMPOLICY = 10
+OP_MEMS_ALLOWED = 11
+OP_FLIP_MEMS = 12  # another task's mems_allowed, under its seqcount
+OP_FOLD = 13
+OP_DRAIN_ZONE = 14  # this CPU's pages of zone (nid, zid)
+OP_EXPIRE_ZONE = 15
+OP_FOLD_ZONE = 16
+OP_THRESHOLD = 17
+OP_FREE_PFN = 18  # a page that no operation allocated: its owner is done with it
+OP_PREPARE = 19  # the first half of free_unref_page_list() for one such page
+OP_COMMIT = 20  # and the second
+
+
+@struct
+class Op(Struct):
+    """One operation, 96 bytes: what to do, and what came of it."""
+
+    code: int = u8()
+    order: int = u8()
+    cpu: int = i16()
+    gfp: int = u32()
+    handle: int = i32()
+    nid: int = i16()
+    zid: int = i16()
+    nodemask: int = i64()
+    n: int = i64()
+    pfn: int = i64()  # in: the page of a foreign free; out: the page
+    # results
+    free: int = i64()
+    boost: int = i64()
+    highatomic: int = i64()
+    freediff: int = i16()
+    zone_flags: int = i16()
+    pcp: int = i32()
+    znid: int = i8()
+    rzid: int = i8()
+    done: int = i8()
+    _hole: int = u8()
+    task: int = i32()
+    first_event: int = i64()  # the trace clock when it began
+
+
+@struct
+class Handle(Struct):
+    """A page that an operation holds."""
+
+    pfn: int = i64()
+    order: int = i64()
+
+
+op_at = At(Op)
+handle_at = At(Handle)
+OP_SIZE = 96
+HANDLE_SIZE = 16
+SPINS = 4000
+
+
+@core
+def op_state(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
+    """What the zone looks like right after the operation, as the recorded cases note it."""
+    pset = pageset_at(m, zone.pageset + cpu.pageset_offset)
+    op.znid = zone.node
+    op.rzid = zone.zid
+    op.free = zone.vm_stat[NR_FREE_PAGES].counter
+    op.freediff = pset.vm_stat_diff[NR_FREE_PAGES]
+    op.pcp = pset.count
+    op.boost = zone.watermark_boost
+    op.highatomic = zone.nr_reserved_highatomic
+    op.zone_flags = zone.zone_flags
+
+
+@core
+def first_zone(m: Machine, nid: int, gfp: int) -> int:
+    """Offset of the first zone a request could use."""
+    zonelist = zonelist_at(m, node_zonelist(m, nid, gfp))
+    z = 0
+    while zonelist.zonerefs[z].zone_idx > gfp_zone(gfp):
+        z += 1
+    return zonelist.zonerefs[z].zone
+
+
+@core
+def do_alloc(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
+    """OP_ALLOC"""
+    if op.nid >= 0:
+        pfn = __alloc_pages_nodemask(m, cpu, op.gfp, op.order, op.nid, op.nodemask)
+        nid = op.nid
+    else:
+        pfn = alloc_pages(m, cpu, op.gfp, op.order)
+        nid = cpu.node
+    op.pfn = pfn
+    if op.handle >= 0:
+        handle = handle_at(m, handles + op.handle * HANDLE_SIZE)
+        handle.pfn = pfn
+        handle.order = op.order
+    zone = first_zone(m, nid, op.gfp)
+    if pfn >= 0:
+        zone = page_zone(m, page_record(m, pfn_to_page(m, pfn)))
+    op_state(m, cpu, op, zone_at(m, zone))
+
+
+@core
+def do_free(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
+    """OP_FREE; a handle without a page is left alone."""
+    handle = handle_at(m, handles + op.handle * HANDLE_SIZE)
+    pfn = handle.pfn
+    op.pfn = pfn
+    if pfn < 0:
+        return
+    zone = zone_at(m, page_zone(m, page_record(m, pfn_to_page(m, pfn))))
+    __free_pages(m, cpu, pfn, handle.order)
+    handle.pfn = -1
+    op_state(m, cpu, op, zone)
+
+
+@core
+def do_free_list(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
+    """OP_FREE_LIST: the order-0 pages among the handles, as one ``free_unref_page_list()``."""
+    INIT_LIST_HEAD(m, cpu.batch)
+    zone = 0
+    for h in range(op.handle, op.handle + op.n):
+        handle = handle_at(m, handles + h * HANDLE_SIZE)
+        if handle.pfn < 0 or handle.order != 0:
+            continue
+        page = page_record(m, pfn_to_page(m, handle.pfn))
+        zone = page_zone(m, page)
+        if fetch_add(page, "refcount", -1) == 1:
+            list_add_tail(m, page.lru, cpu.batch)
+        handle.pfn = -1
+    free_unref_page_list(m, cpu)
+    if zone != 0:
+        op_state(m, cpu, op, zone_at(m, zone))
+
+
+@core
+def flip_mems_allowed(m: Machine, cpu: Cpu, index: int, nodemask: int) -> None:
+    """``cpuset_change_task_nodemask()`` on the task of another CPU: new mask between two bumps of its seqcount."""
+    task = task_at(m, cpu_record(m, cpu_at(m, index)).current)
+    write_seqcount_begin(task.mems_allowed_seq)
+    task.mems_allowed = nodemask
+    write_seqcount_end(task.mems_allowed_seq)
+
+
+@core
+def let_go(m: Machine, pfn: int, references: int) -> None:
+    """What the last owner does before it frees a page: off the LRU, unmapped, without flags and owner."""
+    page = page_record(m, pfn_to_page(m, pfn))
+    clear_flag(page, PAGE_FLAGS_CHECK_AT_FREE | PG_table)
+    page.mapcount = -1
+    page.mapping = 0
+    page.refcount = references
+
+
+@core
+def do_foreign_free(m: Machine, cpu: Cpu, op: Op, pfn: int) -> None:
+    """OP_FREE_PFN, OP_PREPARE, OP_COMMIT: pages that the script holds no handle of."""
+    op.pfn = pfn
+    if op.code == OP_FREE_PFN:
+        let_go(m, pfn, 1)
+        __free_pages(m, cpu, pfn, op.order)
+    elif op.code == OP_PREPARE:
+        let_go(m, pfn, 0)
+        free_unref_page_prepare(m, cpu, pfn)
+    else:
+        flags = local_irq_save(cpu, S_FREE_LIST)
+        trace_mm_page_free_batched(m, cpu, pfn)
+        free_unref_page_commit(m, cpu, pfn)
+        local_irq_restore(m, cpu, flags)
+
+
+@core
+def do_control(m: Machine, cpu: Cpu, op: Op) -> None:
+    """The operations that neither allocate nor free by handle."""
+    code = op.code
+    if code == OP_DRAIN_ALL:
+        drain_all_pages(m, cpu, 0)
+    elif code == OP_DRAIN_LOCAL:
+        drain_local_pages(m, cpu, 0)
+    elif code == OP_MIN_FREE:
+        m.min_free_kbytes = op.n
+        setup_per_zone_wmarks(m, cpu)
+    elif code == OP_SCALE:
+        m.watermark_scale_factor = op.n
+        setup_per_zone_wmarks(m, cpu)
+    elif code == OP_BOOST:
+        m.watermark_boost_factor = op.n
+    elif code == OP_MEMALLOC:
+        task = task_at(m, cpu.current)
+        if op.n != 0:
+            task.process_flags = task.process_flags | PF_MEMALLOC
+        else:
+            task.process_flags = task.process_flags & (0xFFFFFFFF - PF_MEMALLOC)
+    elif code == OP_MEMPOLICY:
+        op.pfn = do_set_mempolicy(m, cpu, op.n, op.nodemask)
+    elif code == OP_MEMS_ALLOWED:
+        task_at(m, cpu.current).mems_allowed = op.nodemask
+    elif code == OP_FLIP_MEMS:
+        flip_mems_allowed(m, cpu, op.n, op.nodemask)
+    elif code == OP_FOLD:
+        refresh_cpu_vm_stats(m, cpu, op.n)
+    else:
+        do_zone_control(m, cpu, op, m.nodes[op.nid].node_zones[op.zid])
+
+
+@core
+def do_zone_control(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
+    """Operations on one zone, which others than the script's author caused in the recorded kernel."""
+    code = op.code
+    if code == OP_DRAIN_ZONE:
+        drain_pages_zone(m, cpu, zone)
+    elif code == OP_EXPIRE_ZONE:
+        drain_zone_pages(m, cpu, zone)
+    elif code == OP_FOLD_ZONE:
+        fold_zone(m, cpu, zone)
+    elif code == OP_THRESHOLD:
+        set_threshold(m, zone, op.n)
+
+
+@core
+def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
+    """Execute one operation on this CPU."""
+    given = op.pfn
+    op.pfn = -1
+    op.znid = -1
+    op.first_event = m.trace_clock.counter
+    if op.code == OP_ALLOC:
+        do_alloc(m, cpu, op, handles)
+    elif op.code == OP_FREE:
+        do_free(m, cpu, op, handles)
+    elif op.code == OP_FREE_LIST:
+        do_free_list(m, cpu, op, handles)
+    elif op.code >= OP_FREE_PFN:
+        do_foreign_free(m, cpu, op, given)
+    elif op.code != OP_NOP:
+        do_control(m, cpu, op)
+    op.done = 1
+
+
+@core
+def wait_turn(m: Machine, cpu: Cpu, turn: int) -> bool:
+    """Wait until all operations before ``turn`` are done; false when the machine is being stopped."""
+    spins = 0
+    while load_acquire(m, "turn") != turn:
+        if load_acquire(m, "stop") != 0:
+            return False
+        if cpu.work_tail != load_acquire(cpu, "work_head"):
+            run_work(m, cpu)
+        spins += 1
+        if spins < SPINS:
+            cpu_relax()
+            continue
+        seen = load_acquire(cpu, "doorbell")
+        if load_acquire(m, "turn") != turn and cpu.work_tail == load_acquire(cpu, "work_head"):
+            sleep_on_doorbell(cpu, seen)
+    return True
+
+
+@entry
+def run_ordered(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: int, procs: int, mine: int) -> int:
+    """Execute the operations ``[first, last)`` of the CPUs that this process plays, each in its turn.
+
+    ``ops`` and ``handles`` are offsets. ``procs`` processes share the CPUs: CPU c belongs to process c % procs, ``mine``
+    is this one. Returns the operations done here; fewer than there are when the machine was stopped.
+    """
+    done = 0
+    for at in range(first, last):
+        op = op_at(m, ops + at * OP_SIZE)
+        if op.cpu % procs != mine:
+            continue
+        if not wait_turn(m, cpu, at):
+            break
+        this = cpu_record(m, cpu_at(m, op.cpu))
+        do_op(m, this, op, handles)
+        done += 1
+        cpu.party.heartbeat += 1
+        store_release(m, "turn", at + 1)
+        if at + 1 < last:
+            other = op_at(m, ops + (at + 1) * OP_SIZE).cpu % procs
+            if other != mine:
+                ring_doorbell(cpu_record(m, cpu_at(m, other)))
+    return done
+
+
+@entry
+def run_free(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: int) -> int:
+    """Execute this CPU's operations among ``[first, last)`` without waiting for anybody."""
+    done = 0
+    mine = cpu.party.index
+    for at in range(first, last):
+        op = op_at(m, ops + at * OP_SIZE)
+        if op.cpu != mine:
+            continue
+        do_op(m, cpu, op, handles)
+        done += 1
+        if done & 63 == 0:
+            cpu.party.heartbeat += 1
+            poll(m, cpu)
+            if load_acquire(m, "stop") != 0:
+                break
+    return done

@@ -1,0 +1,1 @@
+"""Bit-exact comparison with a recorded kernel case."""

@@ -1,0 +1,24 @@
+"""What lies in shared memory: zones, pages, free lists, per-cpu areas, and the functions that keep them right.
+
+General layout, lowest first:
+
+``mmzone``     every struct: page, zone, node, pageset, cpu, task, machine
+``gfp``        allocation flags and what they say about zone and migratetype
+``page``       pfn and page, page flags, compound pages
+``list``       the kernel's circular lists, linked by offset
+``event``      trace points and reports, into the CPU's ring
+``irq``        interrupt state, locks taken with interrupts off
+``vmstat``     counters and their per-cpu differentials
+``pageblock``  migratetype and bits of a block of 512 pages
+``bad_page``   is this page in the state a free page must be in?
+``buddy``      the free lists: split, merge, take
+``fallback``   stealing from another migratetype
+``watermark``  may this zone be used?
+``zonelist``   which zones, in which order
+``highatomic`` blocks kept for high-order atomic requests
+``kswapd_wake`` waking a node's kswapd
+``setup``      watermarks, reserves, thresholds, pcp sizes
+``boot``       geometry of a machine, and filling its memory
+``snapshot``   the whole state as plain data, out and in
+``validate``   every invariant, checked
+"""

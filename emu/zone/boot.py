@@ -1,0 +1,230 @@
+"""A machine's geometry, and filling its memory (``free_area_init()``, ``memblock_free_all()`` (5.10)).
+
+:class:`Shape` says what the hardware is. :func:`lay_out` computes where everything lies in the segment, :func:`boot`
+fills the records and hands all memory to the buddy system, lowest address first and to the tails of the lists.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from emu.zone.buddy import FPI_TO_TAIL, __free_one_page
+from emu.zone.event import Event
+from emu.zone.list import INIT_LIST_HEAD
+from emu.zone.mmzone import (
+    CPU_SIZE, MAX_CPUS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA, MIGRATE_MOVABLE,
+    MIGRATE_PCPTYPES, MIGRATE_TYPES, NODESTAT_SIZE, PAGE_EXT_SIZE, PAGE_SIZE_OF, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
+    PAGESET_SIZE, TASK_SIZE, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NAMES, ZONE_NORMAL, Cpu, Machine, Node, Zone,
+    page_record, pageset_at, zone_at,
+)  # fmt: skip
+from emu.zone.page import PG_reserved, pfn_to_page
+from emu.zone.pageblock import PB_INITIALISED, change_bits, init_head, init_pageblock, set_pageblock_migratetype
+from emu.zone.setup import (
+    refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
+)  # fmt: skip
+from shm.core import core, entry
+from shm.spinlock import spin_lock_init
+from shm.struct import address_of, size_of
+
+PARTIES_MAX = MAX_CPUS + 2 * MAX_NUMNODES
+LOCK_CLASS_ZONE = 1
+LOCK_CLASS_WORK = 2
+DMA_END = 16 << 8  # 16 MiB
+DMA32_END = 4 << 18  # 4 GiB
+
+
+class ShapeError(ValueError):
+    """An impossible machine: one line that says what is impossible."""
+
+
+@dataclass(frozen=True)
+class ZoneShape:
+    """One populated zone. ``present`` and ``managed`` in pages; ``managed`` <= ``present`` <= ``spanned``."""
+
+    nid: int
+    zid: int
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+
+    @property
+    def name(self) -> str:
+        return f"node {self.nid} {ZONE_NAMES[self.zid]}"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The hardware: CPUs with their nodes, zones, distances between nodes."""
+
+    cpu_node: tuple[int, ...]
+    zones: tuple[ZoneShape, ...]
+    nodes: int
+    distance: tuple[tuple[int, ...], ...] = field(default=())
+
+    @property
+    def max_pfn(self) -> int:
+        """One past the last pfn, rounded up so that every buddy has a struct page."""
+        end = max(z.start_pfn + z.spanned for z in self.zones)
+        return -(-end // MAX_ORDER_NR_PAGES) * MAX_ORDER_NR_PAGES
+
+    def far(self, a: int, b: int) -> int:
+        """``node_distance()``"""
+        return self.distance[a][b] if self.distance else (10 if a == b else 20)
+
+
+def shape_of(cpus: int, node_pages: list[int], movable: int = 0) -> Shape:
+    """A PC: node 0 has DMA, DMA32 and Normal as far as its memory goes; ``movable`` pages of each node are movable."""
+    if not 1 <= cpus <= MAX_CPUS:
+        raise ShapeError(f"{cpus} CPUs: a machine has 1 to {MAX_CPUS}")
+    nodes = len(node_pages)
+    if not 1 <= nodes <= MAX_NUMNODES:
+        raise ShapeError(f"{nodes} nodes: a machine has 1 to {MAX_NUMNODES}")
+    zones: list[ZoneShape] = []
+    at = 0
+    for nid, pages in enumerate(node_pages):
+        pages -= pages % MAX_ORDER_NR_PAGES
+        start, end = at, at + pages
+        if pages < 4 * MAX_ORDER_NR_PAGES:
+            raise ShapeError(f"node {nid}: {pages * 4} KiB of memory is too little, 16 MiB is the least")
+        split = end - movable + movable % MAX_ORDER_NR_PAGES
+        if split <= start or movable < 0:
+            raise ShapeError(f"node {nid}: {movable * 4} KiB movable is all of its {pages * 4} KiB or more")
+        borders = ((ZONE_DMA, DMA_END), (ZONE_DMA32, DMA32_END), (ZONE_NORMAL, split), (ZONE_MOVABLE, end))
+        low = start
+        for zid, border in borders:
+            high = min(border, end if zid == ZONE_MOVABLE else split)
+            if high > low:
+                first = max(low, 1)  # page 0 belongs to the firmware
+                zones.append(ZoneShape(nid, zid, first, high - first, high - first, high - first))
+                low = high
+        at = end
+    return Shape(tuple(c * nodes // cpus for c in range(cpus)), tuple(zones), nodes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Byte offsets of the parts of a segment."""
+
+    parties: int
+    tasks: int
+    pagesets: int
+    nodestats: int
+    rings: int
+    pageblocks: int
+    page_ext: int
+    script: int
+    mem_map: int
+    size: int
+    nr_tasks: int
+    ring_capacity: int
+    script_size: int
+
+
+def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: bool) -> Layout:
+    """Where everything lies. Offsets are multiples of 4096, so each part starts on a page of its own."""
+    cpus, zones = len(shape.cpu_node), shape.nodes * MAX_NR_ZONES
+    parties = cpus + shape.nodes  # CPUs and a kswapd for each node
+    tasks = parties + 1
+    at = 0
+
+    def take(size: int) -> int:
+        nonlocal at
+        start = at
+        at += -(-size // 4096) * 4096
+        return start
+
+    take(size_of(Machine))
+    ring = 64 + ring_capacity * size_of(Event)
+    return Layout(
+        parties=take((parties + 1) * CPU_SIZE), tasks=take(tasks * TASK_SIZE),
+        pagesets=take(zones * parties * PAGESET_SIZE), nodestats=take(shape.nodes * parties * NODESTAT_SIZE),
+        rings=take(parties * (-(-ring // 64) * 64)),
+        pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER), page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
+        script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF), size=at, nr_tasks=tasks,
+        ring_capacity=ring_capacity, script_size=script_size,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Sysctls and boot parameters, named as in the kernel."""
+
+    min_free_kbytes: int = -1  # -1: as 5.10 computes it
+    watermark_boost_factor: int = 15000
+    watermark_scale_factor: int = 10
+    percpu_pagelist_fraction: int = 0
+    zone_reclaim_mode: int = 0
+    swappiness: int = 60
+    dirty_ratio: int = 20
+    lowmem_reserve_ratio: tuple[int, ...] = (256, 256, 32, 0)
+    page_debug: int = 0  # PD_*
+    debug_guardpage_minorder: int = 0
+    page_reporting: bool = False
+    transparent_hugepage: bool = True
+    cma: int = 0  # pages reserved for CMA at the end of the highest zone
+    deferred: bool = False  # leave most struct pages for later, as CONFIG_DEFERRED_STRUCT_PAGE_INIT does
+    spin_limit: int = 200
+    lock_stat: bool = False
+
+
+@core
+def init_zone(m: Machine, zone: Zone) -> None:
+    """Empty lists, a free lock, empty pagesets."""
+    zone.initialized = 1
+    spin_lock_init(zone.lock, LOCK_CLASS_ZONE)
+    for order in range(MAX_ORDER):
+        area = zone.free_area[order]
+        area.nr_free = 0
+        for mt in range(MIGRATE_TYPES):
+            INIT_LIST_HEAD(m, area.free_list[mt])
+    for c in range(m.nr_parties):
+        pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
+        pset.count = 0
+        pset.batch = 1
+        for mt in range(MIGRATE_PCPTYPES):
+            INIT_LIST_HEAD(m, pset.lists[mt])
+
+
+@entry
+def init_zones(m: Machine) -> None:
+    """:func:`init_zone` for all zones, populated or not."""
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            init_zone(m, m.nodes[nid].node_zones[zid])
+
+
+@core
+def free_block(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int) -> None:
+    """One aligned block to the buddy system; its struct pages are made now only if it is smaller than a pageblock."""
+    migratetype = MIGRATE_CMA if pfn >= zone.deferred_end_pfn - zone.cma_pages else MIGRATE_MOVABLE
+    if order >= PAGEBLOCK_ORDER:
+        init_head(m, zone, pfn)
+    __free_one_page(m, cpu, pfn, zone, order, migratetype, FPI_TO_TAIL)
+
+
+@entry
+def memblock_free_all(m: Machine, cpu: Cpu, zone: Zone, start: int, end: int, deferred_from: int) -> None:
+    """``memblock_free_all()`` for one zone's memory ``[start, end)``: largest aligned blocks first to last.
+
+    From ``deferred_from`` on the pages are left to :func:`emu.zone.deferred.deferred_grow_zone`.
+    """
+    zone.deferred_end_pfn = end
+    first = start & -PAGEBLOCK_NR_PAGES
+    for pfn in range(first, end, PAGEBLOCK_NR_PAGES):
+        mt = MIGRATE_CMA if pfn >= end - zone.cma_pages else MIGRATE_MOVABLE
+        set_pageblock_migratetype(m, pfn, mt)
+        if pfn < start or pfn + PAGEBLOCK_NR_PAGES > end:
+            init_pageblock(m, zone, pfn)
+    for pfn in range(first, start):
+        page_record(m, pfn_to_page(m, pfn)).page_flags |= PG_reserved
+    pfn = start
+    while pfn < min(end, deferred_from):
+        order = 0
+        while order < MAX_ORDER - 1 and pfn & (1 << order) == 0:
+            order += 1
+        while pfn + (1 << order) > end:
+            order -= 1
+        free_block(m, cpu, zone, pfn, order)
+        pfn += 1 << order
+    zone.managed_pages = pfn - start
+    zone.first_deferred_pfn = pfn if pfn < end else 0

@@ -1,0 +1,158 @@
+"""Trace points and reports, into the CPU's event ring (``include/trace/events/kmem.h`` and others (5.10)).
+
+With tracing off a trace point is one predictable branch. Reports (warnings, bad pages) are always recorded. Every
+record carries a machine-wide sequence number, as the kernel's ``trace_clock=counter`` does.
+"""
+
+from emu.zone.mmzone import Cpu, Machine
+from shm.atomic import clock_ns, fetch_add
+from shm.core import core
+from shm.ring import Ring, ring_commit, ring_reserve
+from shm.struct import At, Struct, i16, i32, i64, struct, u8, u32
+
+KINDS = (
+    "none", "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
+    "mm_page_alloc_extfrag", "mm_vmscan_wakeup_kswapd", "mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep", "warn",
+    "bad_page", "page_alloc_failure", "poison", "double_free", "irq_unsafe", "reclaim_retry", "slowpath",
+)  # fmt: skip
+EV_ALLOC = 1
+EV_FREE = 2
+EV_FREE_BATCHED = 3
+EV_ZONE_LOCKED = 4
+EV_PCPU_DRAIN = 5
+EV_EXTFRAG = 6
+EV_WAKEUP_KSWAPD = 7
+EV_KSWAPD_WAKE = 8
+EV_KSWAPD_SLEEP = 9
+EV_WARN = 10
+EV_BAD_PAGE = 11
+EV_ALLOC_FAILURE = 12
+EV_POISON = 13
+EV_DOUBLE_FREE = 14
+EV_IRQ_UNSAFE = 15
+EV_RECLAIM_RETRY = 16
+EV_SLOWPATH = 17
+
+WARNINGS = (
+    "__alloc_pages_nodemask: order >= MAX_ORDER",
+    "rmqueue: __GFP_NOFAIL with order > 1",
+    "__alloc_pages_slowpath: __GFP_ATOMIC with __GFP_DIRECT_RECLAIM",
+    "__alloc_pages_slowpath: __GFP_NOFAIL without __GFP_DIRECT_RECLAIM",
+    "__alloc_pages_slowpath: __GFP_NOFAIL from PF_MEMALLOC context",
+    "__alloc_pages_slowpath: __GFP_NOFAIL with order > PAGE_ALLOC_COSTLY_ORDER",
+    "policy_node: MPOL_BIND with __GFP_THISNODE",
+)
+WARN_ORDER = 0
+WARN_NOFAIL_ORDER = 1
+WARN_ATOMIC_RECLAIM = 2
+WARN_NOFAIL_ATOMIC = 3
+WARN_NOFAIL_MEMALLOC = 4
+WARN_NOFAIL_COSTLY = 5
+WARN_BIND_THISNODE = 6
+
+
+@struct
+class Event(Struct):
+    """One record, 64 bytes."""
+
+    seq: int = i64()
+    ts: int = i64()  # CLOCK_MONOTONIC ns
+    pfn: int = i64()
+    a: int = i64()
+    b: int = i64()
+    gfp: int = u32()
+    task: int = i32()
+    kind: int = u8()
+    order: int = u8()
+    migratetype: int = u8()
+    irq: int = u8()
+    cpu: int = i16()
+    fallback_order: int = i16()
+
+
+ring_at = At(Ring)
+event_at = At(Event)
+
+
+@core(cold=True)
+def record(m: Machine, cpu: Cpu, kind: int, pfn: int, order: int, migratetype: int, gfp: int, a: int, b: int) -> None:
+    """Write one record."""
+    ring = ring_at(m, cpu.event_ring)
+    slot = ring_reserve(ring)
+    seq = fetch_add(m.trace_clock, "counter", 1)
+    if slot < 0:
+        return
+    e = event_at(ring, slot)
+    e.seq = seq
+    e.ts = clock_ns()
+    e.pfn = pfn
+    e.a = a
+    e.b = b
+    e.gfp = gfp
+    e.task = cpu.current - m.tasks
+    e.kind = kind
+    e.order = order
+    e.migratetype = migratetype
+    e.irq = cpu.irqs_off | cpu.irq_nesting << 1
+    e.cpu = cpu.party.index
+    e.fallback_order = 0
+    ring_commit(ring)
+
+
+@core(inline=True)
+def trace_mm_page_alloc(m: Machine, cpu: Cpu, pfn: int, order: int, gfp: int, migratetype: int) -> None:
+    """``mm_page_alloc``; pfn -1: failed."""
+    if cpu.trace != 0:
+        record(m, cpu, EV_ALLOC, pfn, order, migratetype, gfp, 0, 0)
+
+
+@core(inline=True)
+def trace_mm_page_free(m: Machine, cpu: Cpu, pfn: int, order: int) -> None:
+    """``mm_page_free``"""
+    if cpu.trace != 0:
+        record(m, cpu, EV_FREE, pfn, order, 0, 0, 0, 0)
+
+
+@core(inline=True)
+def trace_mm_page_free_batched(m: Machine, cpu: Cpu, pfn: int) -> None:
+    """``mm_page_free_batched``"""
+    if cpu.trace != 0:
+        record(m, cpu, EV_FREE_BATCHED, pfn, 0, 0, 0, 0, 0)
+
+
+@core(inline=True)
+def trace_mm_page_alloc_zone_locked(m: Machine, cpu: Cpu, pfn: int, order: int, migratetype: int) -> None:
+    """``mm_page_alloc_zone_locked``"""
+    if cpu.trace != 0:
+        record(m, cpu, EV_ZONE_LOCKED, pfn, order, migratetype, 0, 0, 0)
+
+
+@core(inline=True)
+def trace_mm_page_pcpu_drain(m: Machine, cpu: Cpu, pfn: int, order: int, migratetype: int) -> None:
+    """``mm_page_pcpu_drain``"""
+    if cpu.trace != 0:
+        record(m, cpu, EV_PCPU_DRAIN, pfn, order, migratetype, 0, 0, 0)
+
+
+@core(inline=True)
+def trace_mm_page_alloc_extfrag(
+    m: Machine, cpu: Cpu, pfn: int, alloc_order: int, fallback_order: int, migratetype: int, fallback: int, owned: int
+) -> None:
+    """``mm_page_alloc_extfrag``: ``a`` = fallback order | change_ownership << 8, ``b`` = fallback migratetype."""
+    if cpu.trace != 0:
+        record(m, cpu, EV_EXTFRAG, pfn, alloc_order, migratetype, 0, fallback_order | owned << 8, fallback)
+
+
+@core(cold=True)
+def warn_on_once(m: Machine, cpu: Cpu, which: int, gfp: int, order: int) -> None:
+    """``WARN_ON_ONCE``: the first CPU to get here reports, once for the machine's life."""
+    if fetch_warned(m, which) == 0:
+        record(m, cpu, EV_WARN, -1, order, 0, gfp, which, 0)
+
+
+@core(cold=True)
+def fetch_warned(m: Machine, which: int) -> int:
+    """Test and set the once-bit of a warning."""
+    old = m.warned
+    m.warned = old | 1 << which
+    return old >> which & 1

@@ -1,0 +1,425 @@
+"""Every struct of the machine (``include/linux/mmzone.h``, ``mm_types.h`` (5.10)).
+
+Links between records are offsets from the machine record, never addresses. Memory map of the segment's payload::
+
+    | Machine | Cpu[nr_cpus] + end mark | Task[nr_tasks] | Pageset[zone][cpu] | NodeStat[node][cpu] | event rings |
+    | PageBlock[pfn / 512] | PageExt[pfn] (only with page_owner or poisoning) | script area | Page[pfn] ... |
+
+Only pages and pageblocks that are used get touched, so a 1 TiB machine boots in a little over 1 GiB.
+"""
+
+from shm.point import Party
+from shm.seqcount import Seqcount
+from shm.spinlock import Spinlock
+from shm.struct import Array, At, Struct, array, embed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
+from shm.waitqueue import WaitQueue
+
+MAX_ORDER = 11
+PAGEBLOCK_ORDER = 9
+PAGEBLOCK_NR_PAGES = 1 << PAGEBLOCK_ORDER
+MAX_ORDER_NR_PAGES = 1 << (MAX_ORDER - 1)
+PAGE_SHIFT = 12
+
+MIGRATE_UNMOVABLE = 0
+MIGRATE_MOVABLE = 1
+MIGRATE_RECLAIMABLE = 2
+MIGRATE_PCPTYPES = 3
+MIGRATE_HIGHATOMIC = 3
+MIGRATE_CMA = 4
+MIGRATE_ISOLATE = 5
+MIGRATE_TYPES = 6
+MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+
+ZONE_DMA = 0
+ZONE_DMA32 = 1
+ZONE_NORMAL = 2
+ZONE_MOVABLE = 3
+MAX_NR_ZONES = 4
+ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
+
+MAX_NUMNODES = 8
+MAX_CPUS = 256
+NR_WMARK = 3
+WMARK_MIN = 0
+WMARK_LOW = 1
+WMARK_HIGH = 2
+
+NR_ZONE_STATS = 11
+NR_NODE_STATS = 37
+NR_NUMA_STATS = 6
+NR_VM_EVENTS = 88
+
+ZONE_BOOSTED_WATERMARK = 1  # bit 0 of zone_flags
+ZONE_RECLAIM_ACTIVE = 2
+
+MAX_CONTEXTS = 4  # task, softirq, hardirq, nmi
+
+
+@struct
+class ListHead(Struct):
+    """``struct list_head``. A link is an offset from the machine record in units of 4 bytes, so always even."""
+
+    next: int = u32()
+    prev: int = u32()
+
+
+@struct
+class Page(Struct):
+    """``struct page``, 32 bytes. All zero means: never touched (see ``pageblock.init_pageblock``)."""
+
+    lru: ListHead = embed(ListHead)  # tail pages: lru.next = link of the head page | 1 (compound_head)
+    page_flags: int = u32()  # zone, node and PG_* bits; the page types Buddy, Guard... are bits here too
+    refcount: int = i32()
+    mapcount: int = i32()  # -1: not mapped. page[1] of a compound page: compound_mapcount
+    private: int = i32()  # free: the order; tail page 1: order of the compound page; kmem: memcg that pays
+    index: int = i32()  # on a pcp list: the migratetype it goes back to; -1: pfmemalloc
+    mapping: int = u32()  # owner: address space or TAIL_MAPPING; 0: none
+
+
+@struct
+class PageBlock(Struct):
+    """Bits of 512 pages: migratetype (3 bits), skip, initialised."""
+
+    bits: int = u8()
+
+
+@struct
+class PageExt(Struct):
+    """``struct page_ext``: what page_owner and poisoning remember of a page."""
+
+    content: int = u8()  # the byte the page is filled with, as far as the model cares
+    order: int = i8()
+    owner_cpu: int = i16()
+    gfp: int = u32()
+    ts: int = i64()
+
+
+@struct
+class AtomicLong(Struct):
+    """``atomic_long_t``"""
+
+    counter: int = i64()
+
+
+@struct
+class FreeArea(Struct):
+    """``struct free_area``: free blocks of one order, a list per migratetype."""
+
+    free_list: Array[ListHead] = array(ListHead, MIGRATE_TYPES)
+    nr_free: int = i64()  # invariant: the number of entries on all lists
+
+
+@struct
+class Compact(Struct):
+    """Compaction's cached positions and deferral state of a zone."""
+
+    cached_free_pfn: int = i64()
+    cached_migrate_pfn: Array[int] = array(i64, 2)
+    init_migrate_pfn: int = i64()
+    init_free_pfn: int = i64()
+    considered: int = i32()
+    defer_shift: int = i32()
+    order_failed: int = i32()
+    blockskip_flush: int = i32()
+
+
+@struct
+class Zone(Struct):
+    """``struct zone``"""
+
+    _align_ = 64
+
+    # read mostly
+    watermark: Array[int] = array(i64, NR_WMARK)  # without boost
+    watermark_boost: int = i64()
+    nr_reserved_highatomic: int = i64()
+    lowmem_reserve: Array[int] = array(i64, MAX_NR_ZONES)
+    node: int = i32()
+    zid: int = i32()
+    zone_id: int = i32()  # node * MAX_NR_ZONES + zid
+    initialized: int = i32()
+    pageset: int = i64()  # offset of CPU 0's pageset
+    zone_start_pfn: int = i64()
+    managed_pages: int = i64()
+    spanned_pages: int = i64()
+    present_pages: int = i64()
+    cma_pages: int = i64()
+    nr_isolate_pageblock: int = i64()
+    percpu_drift_mark: int = i64()
+    contiguous: int = i32()
+    pcp_high: int = i32()
+    pcp_batch: int = i32()
+    zone_flags: int = u32()
+    first_deferred_pfn: int = i64()  # struct pages from here on are not yet in the free lists; 0: none deferred
+    deferred_end_pfn: int = i64()
+    # written under lock
+    lock: Spinlock = embed(Spinlock)
+    free_area: Array[FreeArea] = array(FreeArea, MAX_ORDER)
+    compact: Compact = embed(Compact)
+    vm_stat: Array[AtomicLong] = array(AtomicLong, NR_ZONE_STATS)
+    numa_stat: Array[AtomicLong] = array(AtomicLong, NR_NUMA_STATS)
+
+
+@struct
+class Pageset(Struct):
+    """``struct per_cpu_pageset`` with its ``per_cpu_pages``: one CPU's pages and counters of one zone."""
+
+    _align_ = 64
+
+    count: int = i32()  # invariant: entries on the three lists
+    high: int = i32()
+    batch: int = i32()
+    expire: int = i8()
+    stat_threshold: int = i8()
+    _hole: int = u16()
+    lists: Array[ListHead] = array(ListHead, MIGRATE_PCPTYPES)
+    vm_stat_diff: Array[int] = array(i8, NR_ZONE_STATS)
+    numa_stat_diff: Array[int] = array(u16, NR_NUMA_STATS)
+
+
+@struct
+class NodeStat(Struct):
+    """``struct per_cpu_nodestat``"""
+
+    _align_ = 64
+
+    stat_threshold: int = i8()
+    vm_node_stat_diff: Array[int] = array(i8, NR_NODE_STATS)
+
+
+@struct
+class Zoneref(Struct):
+    """``struct zoneref``"""
+
+    zone: int = i64()  # offset of the zone; 0 ends the list
+    zone_idx: int = i32()
+    node: int = i32()
+
+
+@struct
+class Zonelist(Struct):
+    """``struct zonelist``"""
+
+    zonerefs: Array[Zoneref] = array(Zoneref, MAX_NUMNODES * MAX_NR_ZONES + 1)
+
+
+@struct
+class Node(Struct):
+    """``pg_data_t``"""
+
+    _align_ = 64
+
+    node_zones: Array[Zone] = array(Zone, MAX_NR_ZONES)
+    node_zonelists: Array[Zonelist] = array(Zonelist, 2)  # fallback; nofallback for __GFP_THISNODE
+    node_id: int = i32()
+    online: int = i32()
+    nr_zones: int = i32()
+    kswapd_order: int = i32()
+    kswapd_highest_zoneidx: int = i32()
+    kswapd_failures: int = i32()
+    kcompactd_max_order: int = i32()
+    kcompactd_highest_zoneidx: int = i32()
+    kswapd_wait: WaitQueue = embed(WaitQueue)
+    kcompactd_wait: WaitQueue = embed(WaitQueue)
+    node_start_pfn: int = i64()
+    node_spanned_pages: int = i64()
+    node_present_pages: int = i64()
+    totalreserve_pages: int = i64()
+    pgdat_flags: int = i64()
+    per_cpu_nodestats: int = i64()  # offset of CPU 0's
+    vm_stat: Array[AtomicLong] = array(AtomicLong, NR_NODE_STATS)
+    distance: Array[int] = array(i32, MAX_NUMNODES)
+
+
+@struct
+class Mempolicy(Struct):
+    """``struct mempolicy``"""
+
+    mode: int = i32()
+    policy_flags: int = i32()
+    preferred_node: int = i32()
+    _hole: int = i32()
+    nodes: int = i64()
+
+
+@struct
+class Task(Struct):
+    """``struct task_struct``, as far as the allocator looks at it."""
+
+    _align_ = 64
+
+    pid: int = i32()
+    process_flags: int = u32()  # PF_*
+    mems_allowed: int = i64()
+    mems_allowed_seq: Seqcount = embed(Seqcount)
+    il_prev: int = i32()
+    mempolicy: Mempolicy = embed(Mempolicy)
+    has_policy: int = i32()
+    rt: int = i32()  # real-time scheduling policy
+    oom_victim: int = i32()
+    memcg: int = i32()  # index + 1 of its memory cgroup; 0: none
+    cookie_retries: int = i64()  # passes through restart because of the cpuset cookie
+    retries: int = i64()  # passes through retry
+
+
+@struct
+class Memcg(Struct):
+    """A memory cgroup's kernel-memory charge, in pages."""
+
+    kmem: int = i64()
+    limit: int = i64()  # 0: no limit
+    failcnt: int = i64()
+
+
+@struct
+class AllocContext(Struct):
+    """``struct alloc_context``: what one allocation looks for."""
+
+    zonelist: int = i64()  # offset
+    nodemask: int = i64()
+    nodemask_kind: int = i32()  # NODEMASK_NONE, _GIVEN or _MEMS_ALLOWED
+    preferred: int = i32()  # index of the preferred zoneref
+    migratetype: int = i32()
+    highest_zoneidx: int = i32()
+    spread_dirty_pages: int = i32()
+    did_some_progress: int = i32()  # result of direct reclaim and of the OOM killer
+    compact_result: int = i32()  # result of direct compaction
+    alloc_mask: int = i64()  # the gfp_t really used
+    alloc_flags: int = i64()
+
+
+NODEMASK_NONE = 0
+NODEMASK_GIVEN = 1
+NODEMASK_MEMS_ALLOWED = 2  # the task's mems_allowed, read again at every zoneref as 5.10 does
+
+
+@struct
+class Work(Struct):
+    """One slot of a CPU's work queue."""
+
+    kind: int = i32()
+    _hole: int = i32()
+    arg: int = i64()
+
+
+WORKS = 16
+
+
+@struct
+class Cpu(Struct):
+    """One simulated CPU: the per-cpu variables of the allocator."""
+
+    _align_ = 64
+
+    party: Party = embed(Party)
+    pageset_offset: int = i64()  # index * sizeof(Pageset)
+    nodestat_offset: int = i64()
+    current: int = i64()  # offset of the running task
+    node: int = i32()
+    irqs_off: int = i32()
+    irq_pending: int = u32()  # bits of IRQ_*, set by others
+    irq_nesting: int = i32()  # interrupt contexts entered: in_interrupt()
+    softirq: int = i32()  # serving a softirq
+    trace: int = i32()  # record events
+    online: int = i32()
+    irq_entries: int = i32()
+    event_ring: int = i64()  # offset
+    doorbell: int = u32()  # grows when there is something new: a command, work, an interrupt, one's turn
+    asleep: int = u32()  # sleeping on the doorbell
+    bulk: ListHead = embed(ListHead)  # free_pcppages_bulk()'s pages on their way out
+    batch: ListHead = embed(ListHead)  # free_unref_page_list()'s argument
+    work_head: int = u32()
+    work_tail: int = u32()  # who flushes sleeps on it
+    works: Array[Work] = array(Work, WORKS)
+    work_lock: Spinlock = embed(Spinlock)
+    vm_events: Array[int] = array(i64, NR_VM_EVENTS)
+    warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports
+
+
+PD_INIT_ON_ALLOC = 1
+PD_INIT_ON_FREE = 2
+PD_POISON = 4
+PD_OWNER = 8
+PD_CHECK = 16  # debug_pagealloc: check pages on every way in and out of the pcp lists
+
+
+@struct
+class Machine(Struct):
+    """The machine: where everything lies, the switches and the sysctls."""
+
+    _align_ = 64
+
+    # places, offsets from this record
+    mem_map: int = i64()
+    mem_map_link: int = i64()  # mem_map as a list link
+    pageblocks: int = i64()
+    page_ext: int = i64()  # 0: none
+    cpus: int = i64()
+    tasks: int = i64()
+    pagesets: int = i64()
+    nodestats: int = i64()
+    rings: int = i64()
+    script: int = i64()  # operations, parameters and results of what the CPUs run
+    script_size: int = i64()
+    segment_size: int = i64()
+    max_pfn: int = i64()
+    nr_cpus: int = i32()
+    nr_parties: int = i32()  # CPUs and the daemons that have per-cpu areas of their own
+    nr_nodes: int = i32()
+    nr_tasks: int = i32()
+    nr_online_nodes: int = i32()
+    ring_capacity: int = i32()
+    policy_zone: int = i32()
+    # switches (static branches and boot parameters)
+    gfp_allowed_mask: int = i64()
+    cpusets_enabled: int = i32()
+    node_reclaim_mode: int = i32()
+    deferred_pages: int = i32()
+    memcg_kmem_enabled: int = i32()
+    cma_enabled: int = i32()
+    numa_stat_enabled: int = i32()
+    page_debug: int = i32()  # PD_*: what is done to every page beyond the necessary
+    debug_guardpage_minorder: int = i32()
+    page_reporting: int = i32()
+    page_group_by_mobility_disabled: int = i32()
+    node_reclaim_distance: int = i32()
+    swappiness: int = i32()
+    # sysctls
+    min_free_kbytes: int = i32()
+    user_min_free_kbytes: int = i32()
+    watermark_boost_factor: int = i32()
+    watermark_scale_factor: int = i32()
+    percpu_pagelist_fraction: int = i32()
+    vm_dirty_ratio: int = i32()
+    lowmem_reserve_ratio: Array[int] = array(i32, MAX_NR_ZONES)
+    totalreserve_pages: int = i64()
+    warned: int = i64()  # WARN_ON_ONCE bits
+    trace_clock: AtomicLong = embed(AtomicLong)
+    # the machine room
+    turn: int = i64()  # strictly ordered scripts: which operation is next
+    stop: int = u32()  # asks all loops to end at their next step
+    broken: int = i32()
+    drain_busy: int = u32()  # pcpu_drain_mutex
+    jiffies: int = i64()
+    memcgs: Array[Memcg] = array(Memcg, 8)
+    nodes: Array[Node] = array(Node, MAX_NUMNODES)
+
+
+PAGE_SIZE_OF = size_of(Page)
+PAGESET_SIZE = size_of(Pageset)
+NODESTAT_SIZE = size_of(NodeStat)
+CPU_SIZE = size_of(Cpu)
+TASK_SIZE = size_of(Task)
+PAGE_EXT_SIZE = size_of(PageExt)
+assert PAGE_SIZE_OF == 32
+
+page_record = At(Page)
+zone_at = At(Zone)
+zonelist_at = At(Zonelist)
+pageset_at = At(Pageset)
+nodestat_at = At(NodeStat)
+cpu_record = At(Cpu)
+task_at = At(Task)
+list_head_at = At(ListHead)
+pageblock_record = At(PageBlock)
+page_ext_record = At(PageExt)

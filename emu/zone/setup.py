@@ -1,0 +1,171 @@
+"""Watermarks, reserves, counter thresholds and pcp sizes (``mm/page_alloc.c``, ``mm/vmstat.c`` (5.10))."""
+
+from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.mmzone import (
+    MAX_NR_ZONES, PAGE_SHIFT, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Cpu, Machine, Node, Zone, nodestat_at, pageset_at,
+)  # fmt: skip
+from emu.zone.mmzone import NODESTAT_SIZE, PAGESET_SIZE
+from emu.zone.watermark import high_wmark_pages, low_wmark_pages, min_wmark_pages
+from shm.core import core, entry
+from shm.point import site
+
+S_WMARKS = site("setup_per_zone_wmarks:lock")
+
+
+@core
+def fls(x: int) -> int:
+    """``fls()``: position of the highest bit set, from 1; 0 for 0."""
+    n = 0
+    while x > 0:
+        x >>= 1
+        n += 1
+    return n
+
+
+@core
+def calculate_totalreserve_pages(m: Machine) -> None:
+    """``mm/page_alloc.c:calculate_totalreserve_pages() (5.10)``"""
+    reserve_pages = 0
+    for nid in range(m.nr_nodes):
+        node = m.nodes[nid]
+        node.totalreserve_pages = 0
+        for i in range(MAX_NR_ZONES):
+            zone = node.node_zones[i]
+            most = 0
+            for j in range(i, MAX_NR_ZONES):
+                most = max(most, zone.lowmem_reserve[j])
+            most = min(most + high_wmark_pages(zone), zone.managed_pages)
+            node.totalreserve_pages += most
+            reserve_pages += most
+    m.totalreserve_pages = reserve_pages
+
+
+@entry
+def setup_per_zone_wmarks(m: Machine, cpu: Cpu) -> None:
+    """``mm/page_alloc.c:__setup_per_zone_wmarks() (5.10)``: min shared by size, low and high above it; boost gone."""
+    pages_min = m.min_free_kbytes >> (PAGE_SHIFT - 10)
+    lowmem_pages = 0
+    for nid in range(m.nr_nodes):
+        for i in range(MAX_NR_ZONES):
+            lowmem_pages += m.nodes[nid].node_zones[i].managed_pages
+    if lowmem_pages == 0:
+        return
+    for nid in range(m.nr_nodes):
+        for i in range(MAX_NR_ZONES):
+            zone = m.nodes[nid].node_zones[i]
+            flags = spin_lock_irqsave(cpu, zone.lock, S_WMARKS)
+            managed = zone.managed_pages
+            tmp = pages_min * managed // lowmem_pages
+            zone.watermark[WMARK_MIN] = tmp
+            scale = m.watermark_scale_factor
+            scaled = managed // 10000 * scale + managed % 10000 * scale // 10000  # mult_frac()
+            tmp = max(tmp >> 2, scaled)
+            zone.watermark_boost = 0
+            zone.watermark[WMARK_LOW] = min_wmark_pages(zone) + tmp
+            zone.watermark[WMARK_HIGH] = min_wmark_pages(zone) + tmp * 2
+            spin_unlock_irqrestore(m, cpu, zone.lock, flags)
+    calculate_totalreserve_pages(m)
+
+
+@entry
+def setup_per_zone_lowmem_reserve(m: Machine) -> None:
+    """``mm/page_alloc.c:setup_per_zone_lowmem_reserve() (5.10)``: pages kept from requests that could go higher."""
+    for nid in range(m.nr_nodes):
+        node = m.nodes[nid]
+        for i in range(MAX_NR_ZONES - 1):
+            zone = node.node_zones[i]
+            ratio = m.lowmem_reserve_ratio[i]
+            managed_pages = 0
+            for j in range(i + 1, MAX_NR_ZONES):
+                managed_pages += node.node_zones[j].managed_pages
+                if ratio == 0 or zone.managed_pages == 0:
+                    zone.lowmem_reserve[j] = 0
+                else:
+                    zone.lowmem_reserve[j] = managed_pages // ratio
+    calculate_totalreserve_pages(m)
+
+
+@core
+def calculate_normal_threshold(m: Machine, zone: Zone) -> int:
+    """``mm/vmstat.c:calculate_normal_threshold() (5.10)``: grows with CPUs and memory, at most 125."""
+    mem = zone.managed_pages >> (27 - PAGE_SHIFT)
+    return min(125, 2 * fls(m.nr_cpus) * (1 + fls(mem)))
+
+
+@core
+def calculate_pressure_threshold(m: Machine, zone: Zone) -> int:
+    """``mm/vmstat.c:calculate_pressure_threshold() (5.10)``: so low that drift can't hide a breach of min."""
+    distance = low_wmark_pages(zone) - min_wmark_pages(zone)
+    return min(125, max(1, distance // m.nr_cpus))
+
+
+@core
+def set_threshold(m: Machine, zone: Zone, threshold: int) -> None:
+    """The zone's ``stat_threshold`` on every CPU."""
+    for c in range(m.nr_parties):
+        pageset_at(m, zone.pageset + c * PAGESET_SIZE).stat_threshold = threshold
+
+
+@core
+def set_pgdat_percpu_threshold(m: Machine, node: Node, pressure: int) -> None:
+    """``mm/vmstat.c:set_pgdat_percpu_threshold() (5.10)``: under pressure (kswapd awake) or normal."""
+    for i in range(node.nr_zones):
+        zone = node.node_zones[i]
+        if zone.percpu_drift_mark == 0:
+            continue
+        if pressure != 0:
+            set_threshold(m, zone, calculate_pressure_threshold(m, zone))
+        else:
+            set_threshold(m, zone, calculate_normal_threshold(m, zone))
+
+
+@entry
+def refresh_zone_stat_thresholds(m: Machine) -> None:
+    """``mm/vmstat.c:refresh_zone_stat_thresholds() (5.10)``"""
+    for nid in range(m.nr_nodes):
+        node = m.nodes[nid]
+        largest = 0
+        for i in range(MAX_NR_ZONES):
+            zone = node.node_zones[i]
+            if zone.present_pages == 0:
+                continue
+            threshold = calculate_normal_threshold(m, zone)
+            set_threshold(m, zone, threshold)
+            largest = max(largest, threshold)
+            tolerate_drift = low_wmark_pages(zone) - min_wmark_pages(zone)
+            max_drift = m.nr_cpus * threshold
+            if max_drift > tolerate_drift:
+                zone.percpu_drift_mark = high_wmark_pages(zone) + max_drift
+        for c in range(m.nr_parties):
+            nodestat_at(m, node.per_cpu_nodestats + c * NODESTAT_SIZE).stat_threshold = largest
+
+
+@core
+def zone_batchsize(zone: Zone) -> int:
+    """``mm/page_alloc.c:zone_batchsize() (5.10)``: 1/4096 of the zone, at most 64, to a power of two minus one."""
+    batch = min(zone.managed_pages // 1024, (1024 * 1024) >> PAGE_SHIFT) // 4
+    batch = max(batch, 1)
+    batch += batch // 2
+    return (1 << (fls(batch) - 1)) - 1
+
+
+@entry
+def setup_pagesets(m: Machine) -> None:
+    """``zone_set_pageset_high_and_batch()`` for all zones: ``high`` is six batches, or the sysctl's fraction."""
+    for nid in range(m.nr_nodes):
+        for i in range(MAX_NR_ZONES):
+            zone = m.nodes[nid].node_zones[i]
+            batch = zone_batchsize(zone)
+            high = 6 * batch
+            batch = max(1, batch)
+            if m.percpu_pagelist_fraction != 0:
+                high = zone.managed_pages // m.percpu_pagelist_fraction
+                batch = max(1, high // 4)
+                if high // 4 > PAGE_SHIFT * 8:
+                    batch = PAGE_SHIFT * 8
+            zone.pcp_high = high
+            zone.pcp_batch = batch
+            for c in range(m.nr_parties):
+                pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
+                pset.high = high
+                pset.batch = batch

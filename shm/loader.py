@@ -1,0 +1,160 @@
+"""Native code of the core: from the cache in milliseconds, or compiled first.
+
+The cache lies in ``$EMU_CACHE`` (default ``~/.cache/emu``): ``bc/`` holds bitcode by function, ``obj/`` one object file
+by program. Names are hashes of everything the content depends on, files appear by rename, so writers never meet half
+a file; a lock file keeps two processes from compiling the same program at once.
+"""
+
+import ctypes
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from shm import program
+from shm.core import INTERPRETED, CoreInfo, Entry
+
+__all__ = ["cache_dir", "is_warm", "load", "native_function"]
+
+Progress = Callable[[int, int, str], None]
+
+_keep: list[Any] = []
+
+
+def cache_dir() -> Path:
+    """Where compiled code is kept."""
+    home = os.environ.get("EMU_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "emu")
+    return Path(home).expanduser()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    with os.fdopen(fd, "wb") as out:
+        out.write(content)
+    os.replace(name, path)
+
+
+@contextmanager
+def _only_one() -> Any:
+    cache_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(cache_dir() / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class _Program:
+    """The functions behind some entries, with their cache paths."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        tools = program.toolchain()
+        self.entries = {e.__core__.symbol for e in entries}
+        self.infos = program.closure(entries)
+        keys = {symbol: program.key_of_function(info, tools) for symbol, info in self.infos.items()}
+        self.bitcode = {symbol: cache_dir() / "bc" / f"{key}.bc" for symbol, key in keys.items()}
+        self.object = cache_dir() / "obj" / f"{program.key_of_program(keys.values(), self.entries)}.o"
+
+    def build(self, progress: Progress | None) -> bytes:
+        """Compile what the cache lacks, on all cores, then link."""
+        from shm import compiler
+
+        known = {s: p.read_bytes() for s, p in self.bitcode.items() if p.exists()}
+        missing = [s for s in self.infos if s not in known]
+        total = len(self.infos) + 1
+        if missing:
+            _forked.update(self.infos)
+            workers = max(1, min(len(os.sched_getaffinity(0)), len(missing)))
+            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+                for job in as_completed([pool.submit(_front_end, s) for s in missing]):
+                    symbol, known[symbol] = job.result()
+                    _write(self.bitcode[symbol], known[symbol])
+                    if progress:
+                        progress(len(known), total, symbol)
+        linked = compiler.link({s: known[s] for s in self.infos}, self.infos, self.entries)
+        if progress:
+            progress(total, total, "linked")
+        return linked
+
+
+_forked: dict[str, CoreInfo] = {}
+
+
+def _front_end(symbol: str) -> tuple[str, bytes]:
+    from shm import compiler
+
+    return symbol, compiler.front_end(_forked[symbol])
+
+
+def is_warm(entries: Iterable[Entry]) -> bool:
+    """Whether :func:`load` would find the object file."""
+    return INTERPRETED or _Program(list(entries)).object.exists()
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
+def _panic(name: bytes) -> None:
+    os.write(2, b"core: " + name + b": an index out of bounds or another error that C would not have noticed\n")
+    os.abort()
+
+
+def _new_engine() -> Any:
+    # one for each program: two programs may have an entry of the same name
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.add_symbol("shm_panic", ctypes.cast(_panic, ctypes.c_void_p).value)
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    _keep.append(engine)
+    return engine
+
+
+def load(entries: Iterable[Entry], progress: Progress | None = None) -> None:
+    """Bind native code to the entries: from the cache, or compiled now. Nothing to do when interpreted.
+
+    Call it before forking: children inherit the code. ``progress(done, total, what)`` is told while compiling.
+    """
+    todo = [e for e in entries if e.native is None]
+    if INTERPRETED or not todo:
+        return
+    made = _Program(todo)
+    if not made.object.exists():
+        with _only_one():
+            if not made.object.exists():
+                _write(made.object, made.build(progress))
+    engine = _new_engine()
+    code = llvm.ObjectFileRef.from_data(made.object.read_bytes())
+    engine.add_object_file(code)
+    engine.finalize_object()
+    _keep.append(code)
+    for e in todo:
+        e.native = _function(engine.get_function_address(e.__core__.symbol), e.__core__)
+
+
+def _function(address: int, info: CoreInfo) -> Callable[..., Any]:
+    sig = info.signature
+    kinds = [ctypes.c_int64 if t is int else ctypes.c_void_p for t in sig.params]
+    native = ctypes.CFUNCTYPE(ctypes.c_int64 if sig.returns else None, *kinds)(address)
+    records = [i for i, t in enumerate(sig.params) if t is not int]
+
+    def call(*args: Any) -> Any:
+        passed = list(args)
+        for i in records:
+            passed[i] = ctypes.addressof(passed[i])
+        return native(*passed)
+
+    return call
+
+
+def native_function(text: str, symbol: str, restype: Any, argtypes: list[Any]) -> Callable[..., int]:
+    """One function from LLVM assembly text, unoptimised; for the interpreted mode's atomics."""
+    engine = _new_engine()
+    module = llvm.parse_assembly(text)
+    engine.add_module(module)
+    engine.finalize_object()
+    return ctypes.CFUNCTYPE(restype, *argtypes)(engine.get_function_address(symbol))

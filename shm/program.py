@@ -1,0 +1,78 @@
+"""What a compiled program consists of, and the keys that say whether it must be compiled again.
+
+A key covers a function's byte code, its constants, the value or signature of everything it names, the layouts of the
+structs it touches, the mode and the versions. Comments and docstrings don't count. Nothing here needs numba.
+"""
+
+import dis
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from shm.core import MODE, CoreError, CoreInfo, OnStack, Primitive, name_of
+from shm.struct import At, layout_of
+
+__all__ = ["closure", "globals_of", "key_of_function", "key_of_program", "toolchain"]
+
+
+def globals_of(fn: Any) -> dict[str, Any]:
+    """The module globals that a core function names (attributes of modules are not followed)."""
+    named = {i.argval for i in dis.get_instructions(fn) if i.opname == "LOAD_GLOBAL"}  # co_names holds fields too
+    return {n: fn.__globals__[n] for n in sorted(named) if n in fn.__globals__}
+
+
+def closure(roots: Iterable[Any]) -> dict[str, CoreInfo]:
+    """All core functions that the roots reach, by symbol."""
+    found: dict[str, CoreInfo] = {}
+    todo: list[CoreInfo] = [root.__core__ for root in roots]
+    while todo:
+        info = todo.pop()
+        if found.get(info.symbol, info) is not info:
+            raise CoreError(f"{name_of(info.body)}: two functions have this name")
+        if info.symbol in found:
+            continue
+        found[info.symbol] = info
+        todo += [v.__core__ for v in globals_of(info.body).values() if hasattr(v, "__core__")]
+    return dict(sorted(found.items()))
+
+
+def toolchain() -> str:
+    """Compiler versions and the host processor: object code depends on them."""
+    versions = f"numba {version('numba')} llvmlite {version('llvmlite')}"
+    here = Path(__file__).parent
+    ours = hashlib.blake2b((here / "compiler.py").read_bytes() + (here / "atomic.py").read_bytes(), digest_size=8)
+    versions += f" {ours.hexdigest()}"
+    return f"{versions} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {MODE}"
+
+
+def _code(fn: Any) -> str:
+    code = fn.__code__
+    consts = [c for c in code.co_consts if c != fn.__doc__]
+    return f"{code.co_code.hex()} {consts} {code.co_names} {code.co_varnames}"
+
+
+def _named(value: Any) -> str:
+    if hasattr(value, "__core__"):
+        return f"{value.__core__.symbol}{value.__core__.signature}"
+    if isinstance(value, Primitive):
+        return f"{value.__name__} {_code(value.lower)}"
+    if isinstance(value, At | OnStack):
+        return layout_of(value.cls)
+    return repr(value)
+
+
+def key_of_function(info: CoreInfo, tools: str) -> str:
+    """Cache key of one function's bitcode."""
+    layouts = [layout_of(t) for t in info.signature.params if t is not int]
+    named = [f"{name}={_named(value)}" for name, value in globals_of(info.body).items()]
+    parts = [info.symbol, _code(info.body), repr(info.signature), f"{info.inline} {info.cold}", *layouts, *named, tools]
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def key_of_program(keys: Iterable[str], entries: Iterable[str]) -> str:
+    """Cache key of a program's object file."""
+    return hashlib.blake2b(" ".join([*sorted(keys), "|", *sorted(entries)]).encode(), digest_size=16).hexdigest()

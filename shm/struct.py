@@ -1,0 +1,173 @@
+"""C structs as Python classes.
+
+A struct is declared once and read in three ways: as a ``ctypes`` record over shared memory (interpreted mode and
+tools), as a numba record (compiled mode), and as a numpy dtype (whole-array work such as validation)::
+
+    @struct
+    class FreeArea(Struct):
+        free_list: Array[ListHead] = array(ListHead, 6)
+        nr_free: int = i64()
+
+Records are always views of memory that somebody else owns; nothing here allocates. Positions inside a segment are
+byte offsets, so that every process may map it at another address.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+
+__all__ = [
+    "Array", "At", "Struct", "address_of", "array", "dtype_of", "embed", "i8", "i16", "i32", "i64", "layout_of",
+    "offset_of", "record_at", "size_of", "struct", "u8", "u16", "u32",
+]  # fmt: skip
+
+T = TypeVar("T", covariant=True)
+S = TypeVar("S", bound="Struct")
+
+
+class Array(Protocol[T]):
+    """A fixed-size array inside a struct."""
+
+    def __getitem__(self, index: int) -> T: ...
+    def __setitem__(self, index: int, value: Any) -> None: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T]: ...
+
+
+class Struct(ctypes.Structure):
+    """Base of every struct declared with :func:`struct`."""
+
+
+class _Field:
+    def __init__(self, ctype: Any) -> None:
+        self.ctype = ctype
+
+
+def i8() -> int:
+    """``s8``"""
+    return cast(int, _Field(ctypes.c_int8))
+
+
+def u8() -> int:
+    """``u8``"""
+    return cast(int, _Field(ctypes.c_uint8))
+
+
+def i16() -> int:
+    """``s16``"""
+    return cast(int, _Field(ctypes.c_int16))
+
+
+def u16() -> int:
+    """``u16``"""
+    return cast(int, _Field(ctypes.c_uint16))
+
+
+def i32() -> int:
+    """``s32``"""
+    return cast(int, _Field(ctypes.c_int32))
+
+
+def u32() -> int:
+    """``u32``"""
+    return cast(int, _Field(ctypes.c_uint32))
+
+
+def i64() -> int:
+    """``s64``, also for counters and pfns that C keeps unsigned: numba turns ``u64 + int`` into a float."""
+    return cast(int, _Field(ctypes.c_int64))
+
+
+def embed(of: type[S]) -> S:
+    """A struct inside a struct."""
+    return cast(S, _Field(of))
+
+
+def array(of: Any, length: int) -> Any:
+    """Array of ``length`` elements of a struct or of a scalar maker such as :func:`i64`."""
+    element = of if isinstance(of, type) else of().ctype
+    return _Field(element * length)
+
+
+def struct(cls: type[S]) -> type[S]:
+    """Lay out a class with C alignment rules. ``_align_`` pads the size to a multiple (64 for per-CPU data)."""
+    fields: list[tuple[str, Any]] = []
+    for name in cls.__dict__.get("__annotations__", {}):
+        fields.append((name, cls.__dict__[name].ctype))
+    unit = cls.__dict__.get("_align_", 0)
+    if unit:
+        probe = type("_probe", (ctypes.Structure,), {"_fields_": fields})
+        pad = -ctypes.sizeof(probe) % unit
+        if pad:
+            fields.append(("_pad", ctypes.c_uint8 * pad))
+    cls._fields_ = fields
+    return cls
+
+
+def size_of(cls: type[Struct]) -> int:
+    """``sizeof(struct)`` in bytes."""
+    return ctypes.sizeof(cls)
+
+
+def offset_of(cls: type[Struct], field: str) -> int:
+    """``offsetof(struct, field)`` in bytes."""
+    return int(getattr(cls, field).offset)
+
+
+def address_of(record: Any) -> int:
+    """Where the record lies in this process."""
+    return ctypes.addressof(record)
+
+
+def record_at(cls: type[S], address: int) -> S:
+    """The record at an address of this process. The caller keeps the mapping alive."""
+    return cls.from_address(address)
+
+
+def _dtype(ctype: Any) -> np.dtype[Any]:
+    if issubclass(ctype, ctypes.Array):
+        return np.dtype((_dtype(ctype._type_), (ctype._length_,)))
+    if issubclass(ctype, ctypes.Structure):
+        fields = cast(Any, ctype)._fields_
+        return np.dtype(
+            {
+                "names": [name for name, _ in fields],
+                "formats": [_dtype(of) for _, of in fields],
+                "offsets": [getattr(ctype, name).offset for name, _ in fields],
+                "itemsize": ctypes.sizeof(ctype),
+                "aligned": True,
+            }
+        )
+    return np.dtype(ctype)
+
+
+def dtype_of(cls: type[Struct]) -> np.dtype[Any]:
+    """The numpy dtype with the same names, offsets and size."""
+    return _dtype(cls)
+
+
+def layout_of(cls: type[Struct]) -> str:
+    """One line that changes whenever the layout does: it is part of cache keys and of a segment's header."""
+    parts = []
+    for name, ctype in cast(Any, cls)._fields_:
+        kind, count = ctype, ""
+        if issubclass(ctype, ctypes.Array):
+            kind, count = ctype._type_, f"[{ctype._length_}]"
+        inner = f"({layout_of(kind)})" if issubclass(kind, Struct) else kind.__name__
+        parts.append(f"{name}@{getattr(cls, name).offset}:{inner}{count}")
+    return f"{cls.__name__}#{ctypes.sizeof(cls)}{{{' '.join(parts)}}}"
+
+
+class At:
+    """Accessor for records behind a base record: ``page_at = At(Page)``, then ``page_at(m, offset)``.
+
+    Compiled, it is one addition. Offsets are bytes from the start of the base record.
+    """
+
+    def __init__(self, cls: type[Struct]) -> None:
+        self.cls = cls
+
+    def __call__(self, base: Any, offset: int) -> Any:
+        return self.cls.from_address(ctypes.addressof(base) + offset)
