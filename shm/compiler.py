@@ -7,6 +7,7 @@
 Why not numba's own linking: it re-optimises the whole call tree below every function, which for 200 functions took
 minutes. Here the front end costs about 50 ms a function and the optimiser runs once over everything.
 """
+# mypy: allow-untyped-calls
 
 import ctypes
 import types as pytypes
@@ -56,7 +57,7 @@ class Operand:
 
     def field(self, name: str) -> tuple[Any, int, bool]:
         """Pointer to a scalar field, its width in bits and whether it is signed."""
-        of = self.record.typeof(name)
+        of: Any = self.record.typeof(name)
         at = self.builder.add(self.address, ir.Constant(I64, self.record.offset(name)))
         return self.builder.inttoptr(at, ir.IntType(of.bitwidth).as_pointer()), of.bitwidth, of.signed
 
@@ -96,7 +97,10 @@ def _intrinsic_of_arity(typed: Callable[..., Any], arity: int) -> Any:
     # intrinsics are typed by their parameter list, so one is made for each number of parameters
     names = ", ".join(f"a{i}" for i in range(arity))
     scope: dict[str, Any] = {"typed": typed}
-    exec(f"def stub(typingctx{', ' if names else ''}{names}): return typed(typingctx{', ' if names else ''}{names})", scope)
+    exec(
+        f"def stub(typingctx{', ' if names else ''}{names}): return typed(typingctx{', ' if names else ''}{names})",
+        scope,
+    )
     return intrinsic(prefer_literal=True)(scope["stub"])
 
 
@@ -180,7 +184,7 @@ def _substitute(info: CoreInfo) -> Any:
 
 
 def _flags() -> Any:
-    flags = compiler.Flags()
+    flags: Any = compiler.Flags()
     flags.nrt = False
     flags.boundscheck = CHECKED
     flags.error_model = "numpy"

@@ -20,7 +20,7 @@ walks a call tree; all of a program is then linked into one LLVM module and opti
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
 from shm.struct import Struct
 
@@ -87,7 +87,11 @@ class CoreInfo:
         return self._signature
 
 
-def core(fn: F | None = None, *, inline: bool = False, cold: bool = False) -> Any:
+@overload
+def core(fn: F) -> F: ...
+@overload
+def core(*, inline: bool = False, cold: bool = False) -> Callable[[F], F]: ...
+def core(fn: F | None = None, *, inline: bool = False, cold: bool = False) -> F | Callable[[F], F]:
     """Mark a function of the core. ``inline`` always inlines it; ``cold`` never does (reports, slow paths)."""
 
     def mark(fn: F) -> F:

@@ -97,17 +97,19 @@ def is_warm(entries: Iterable[Entry]) -> bool:
     return INTERPRETED or _Program(list(entries)).object.exists()
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_char_p)
 def _panic(name: bytes) -> None:
     os.write(2, b"core: " + name + b": an index out of bounds or another error that C would not have noticed\n")
     os.abort()
+
+
+_shm_panic = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_panic)
 
 
 def _new_engine() -> Any:
     # one for each program: two programs may have an entry of the same name
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    llvm.add_symbol("shm_panic", ctypes.cast(_panic, ctypes.c_void_p).value)
+    llvm.add_symbol("shm_panic", ctypes.cast(_shm_panic, ctypes.c_void_p).value)
     machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     _keep.append(engine)

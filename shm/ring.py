@@ -4,6 +4,7 @@ A full ring keeps what it has and counts what it had to drop, so that ``written 
 that happened. The writer never waits for the reader.
 """
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,10 @@ def ring_commit(ring: Ring) -> None:
 
 def ring_drain(ring: Ring, kind: type[Struct]) -> np.ndarray[Any, Any]:
     """Take all complete records out, oldest first (the reader's side, in Python)."""
-    import ctypes
-
     dtype = dtype_of(kind)
     head, tail = load_acquire(ring, "head"), ring.tail
-    whole = (ctypes.c_uint8 * (ring.capacity * dtype.itemsize)).from_address(address_of(ring) + RING_HEADER)
+    whole: Any = (ctypes.c_uint8 * (ring.capacity * dtype.itemsize)).from_address(address_of(ring) + RING_HEADER)
     slots = np.frombuffer(whole, dtype=dtype)
-    taken = slots[np.arange(tail, head) & (ring.capacity - 1)].copy()
+    taken: np.ndarray[Any, Any] = slots[np.arange(tail, head) & (ring.capacity - 1)].copy()
     store_release(ring, "tail", head)
     return taken

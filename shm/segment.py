@@ -5,8 +5,8 @@ touched cost nothing, so a segment may be far larger than the host's memory::
 
     | header 4 KiB: magic, layout, owner | payload, laid out by whoever created the segment ... |
 
-The creator owns the name: :meth:`Segment.unlink` removes it, and is called on every way out. ``emu gc`` removes segments
-whose owner is gone (pid and start time are in the header, so a recycled pid doesn't count as alive).
+The creator owns the name: :meth:`Segment.unlink` removes it, and is called on every way out. ``emu gc`` removes
+segments whose owner is gone (pid and start time are in the header, so a recycled pid doesn't count as alive).
 """
 
 import ctypes

@@ -242,7 +242,7 @@ def _look_for_dead(me: Party, lock: Spinlock) -> int:
             store_release(lock, "dead_holder", holder)
             return -EOWNERDEAD
         return 0
-    # A ticket's owner moves from waiting through holding to handing on. It may do so behind our back, but only forwards:
+    # A ticket's owner moves from waiting through holding to handing on, perhaps behind our back, but only forwards:
     # not seen waiting, then not holding, then not handing on means that no living process has this ticket.
     if _is_claimed(me, lock, serving) or load_acquire(lock, "holder") != 0 or _is_claimed(me, lock, serving):
         return 0

@@ -13,6 +13,7 @@ byte offsets, so that every process may map it at another address.
 """
 
 import ctypes
+import inspect
 from collections.abc import Iterator
 from typing import Any, Protocol, TypeVar, cast
 
@@ -23,17 +24,17 @@ __all__ = [
     "offset_of", "record_at", "size_of", "struct", "u8", "u16", "u32",
 ]  # fmt: skip
 
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 S = TypeVar("S", bound="Struct")
 
 
-class Array(Protocol[T]):
+class Array(Protocol[T_co]):
     """A fixed-size array inside a struct."""
 
-    def __getitem__(self, index: int) -> T: ...
+    def __getitem__(self, index: int) -> T_co: ...
     def __setitem__(self, index: int, value: Any) -> None: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[T]: ...
+    def __iter__(self) -> Iterator[T_co]: ...
 
 
 class Struct(ctypes.Structure):
@@ -87,14 +88,14 @@ def embed(of: type[S]) -> S:
 
 def array(of: Any, length: int) -> Any:
     """Array of ``length`` elements of a struct or of a scalar maker such as :func:`i64`."""
-    element = of if isinstance(of, type) else of().ctype
+    element: Any = of if isinstance(of, type) else of().ctype
     return _Field(element * length)
 
 
 def struct(cls: type[S]) -> type[S]:
     """Lay out a class with C alignment rules. ``_align_`` pads the size to a multiple (64 for per-CPU data)."""
     fields: list[tuple[str, Any]] = []
-    for name in cls.__dict__.get("__annotations__", {}):
+    for name in inspect.get_annotations(cls):
         fields.append((name, cls.__dict__[name].ctype))
     unit = cls.__dict__.get("_align_", 0)
     if unit:
@@ -140,7 +141,7 @@ def _dtype(ctype: Any) -> np.dtype[Any]:
                 "aligned": True,
             }
         )
-    return np.dtype(ctype)
+    return cast("np.dtype[Any]", np.dtype(ctype))
 
 
 def dtype_of(cls: type[Struct]) -> np.dtype[Any]:

@@ -21,6 +21,7 @@ OPS = {
     "y": s.OP_MIN_FREE, "x": s.OP_SCALE, "z": s.OP_BOOST, "w": s.OP_NOP, "p": s.OP_MEMALLOC, "m": s.OP_MEMPOLICY,
     "c": s.OP_MEMS_ALLOWED, "C": s.OP_FLIP_MEMS, "g": s.OP_NOP, "r": s.OP_FOLD,
 }  # fmt: skip
+OTHERS_INSIDE = "mwg"  # the driver's own task allocates or sleeps in these: not the operation's doing
 KMEM = (
     "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
     "mm_page_alloc_extfrag",
@@ -177,7 +178,7 @@ def script_of(case: Case) -> list[Step]:
                 seq, at = running.pop(line.pid)
                 if seq not in drains:
                     steps.append(_op_step(line.seq if at < 0 else at, ops[seq]))
-        elif line.pid in running:
+        elif line.pid in running and ops[running[line.pid][0]]["op"] not in OTHERS_INSIDE:
             seq, at = running[line.pid]
             if at < 0 and line.flags.startswith("d"):
                 running[line.pid] = (seq, line.seq)

@@ -26,7 +26,7 @@ from emu.zone.zonelist import node_zonelist
 from shm.atomic import cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import core, entry
 from shm.seqcount import write_seqcount_begin, write_seqcount_end
-from shm.struct import At, Struct, i8, i16, i32, i64, struct, u8, u32
+from shm.struct import At, Struct, i8, i16, i32, i64, size_of, struct, u8, u32
 
 OP_NOP = 0
 OP_ALLOC = 1  # nid < 0: under the task's policy
@@ -53,7 +53,7 @@ OP_COMMIT = 20  # and the second
 
 @struct
 class Op(Struct):
-    """One operation, 96 bytes: what to do, and what came of it."""
+    """One operation: what to do, and what came of it."""
 
     code: int = u8()
     order: int = u8()
@@ -90,8 +90,8 @@ class Handle(Struct):
 
 op_at = At(Op)
 handle_at = At(Handle)
-OP_SIZE = 96
-HANDLE_SIZE = 16
+OP_SIZE = size_of(Op)
+HANDLE_SIZE = size_of(Handle)
 SPINS = 4000
 
 

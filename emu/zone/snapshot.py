@@ -187,6 +187,9 @@ def _blocks_out(m: Machine, zone: Zone) -> Iterator[list[Any]]:
         if pfn < covered:
             yield [*head, "+"]
             continue
+        if bits & PB_INITIALISED == 0 and not pages["page_flags"][pfn] & PG_buddy:
+            yield [pfn, -1, -1, ""]  # a hole, or struct pages that are still deferred
+            continue
         text, at = [], pfn
         while at < pfn + PAGEBLOCK_NR_PAGES:
             if pages["page_flags"][at] & PG_buddy:

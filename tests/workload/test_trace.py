@@ -27,13 +27,10 @@ def events(trace: Trace, *names: str) -> list[tuple[int, ...]]:
     return [tuple(event[name].item() for name in names) for event in trace.events]
 
 
-def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-def read_text(tmp_path: Path, text: str, between: tuple[str, str] | None = None) -> Trace:
-    return read_trace(write(tmp_path / "trace", text), between=between)
+def read_text(directory: Path, text: str, between: tuple[str, str] | None = None) -> Trace:
+    path = directory / "trace"
+    path.write_bytes(text.encode())
+    return read_trace(path, between=between)
 
 
 def assert_counted(trace: Trace) -> None:
@@ -255,9 +252,7 @@ def test_half_last_line_is_skipped(tmp_path: Path) -> None:
 
 
 def test_windows_line_ends(tmp_path: Path) -> None:
-    path = tmp_path / "trace"
-    path.write_bytes(FREE_LINE.replace("\n", "\r\n").encode() * 2)
-    assert events(read_trace(path), "order") == [(2,), (2,)]
+    assert events(read_text(tmp_path, FREE_LINE.replace("\n", "\r\n") * 2), "order") == [(2,), (2,)]
 
 
 def test_task_name_in_utf8(tmp_path: Path) -> None:
@@ -265,8 +260,9 @@ def test_task_name_in_utf8(tmp_path: Path) -> None:
 
 
 def test_text_longer_than_a_block_keeps_every_line(tmp_path: Path) -> None:
-    trace = read_text(tmp_path, "".join(FREE_LINE.replace("pfn=17", f"pfn={pfn}") for pfn in range(30_000)))
-    assert trace.events["pfn"].tolist() == list(range(30_000))
+    text = "".join(FREE_LINE.replace("pfn=17", f"pfn={pfn}") for pfn in range(40_000))
+    assert read_text(tmp_path, text).events["pfn"].tolist() == list(range(40_000))
+    assert read_text(tmp_path, text, between=("=50 ", "=39950 ")).events["pfn"].tolist() == list(range(51, 39_950))
 
 
 def test_gzip_is_known_by_content(tmp_path: Path) -> None:
@@ -369,8 +365,7 @@ page_events = st.builds(
 @pytest.mark.slow
 @given(st.lists(page_events, min_size=1, max_size=8))
 def test_what_ftrace_prints_is_read_back(tmp_path_factory: pytest.TempPathFactory, written: list[Event]) -> None:
-    path = tmp_path_factory.getbasetemp() / "round-trip.txt"
-    trace = read_trace(write(path, "".join(f"{event.line()}\n" for event in written)))
+    trace = read_text(tmp_path_factory.getbasetemp(), "".join(f"{event.line()}\n" for event in written))
     assert trace.dialect == "ftrace"
     assert not trace.skipped
     for read, event in zip(trace.events, written, strict=True):
@@ -394,8 +389,6 @@ pieces = st.sampled_from(
 @pytest.mark.slow
 @given(st.lists(pieces, max_size=30).map("".join))
 def test_every_line_of_any_text_is_counted(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "any-text.txt"
-    path.write_bytes((FREE_LINE + text).encode())
-    trace = read_trace(path)
+    trace = read_text(tmp_path_factory.getbasetemp(), FREE_LINE + text)
     assert trace.lines == len((FREE_LINE + text).removesuffix("\n").split("\n"))
     assert_counted(trace)
