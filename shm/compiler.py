@@ -58,6 +58,8 @@ class Operand:
     def field(self, name: str) -> tuple[Any, int, bool]:
         """Pointer to a scalar field, its width in bits and whether it is signed."""
         of: Any = self.record.typeof(name)
+        if not isinstance(of, types.Integer):
+            raise TypeError(f"{name} is no integer field")
         at = self.builder.add(self.address, ir.Constant(I64, self.record.offset(name)))
         return self.builder.inttoptr(at, ir.IntType(of.bitwidth).as_pointer()), of.bitwidth, of.signed
 
@@ -90,10 +92,10 @@ def _primitive(prim: Primitive) -> Any:
 
         return _void_or_int(not prim.void)(*args), codegen
 
-    return _intrinsic_of_arity(typed, len(prim.fn.__code__.co_varnames[: prim.fn.__code__.co_argcount]))
+    return _intrinsic(prim.__name__, typed, prim.fn.__code__.co_argcount)
 
 
-def _intrinsic_of_arity(typed: Callable[..., Any], arity: int) -> Any:
+def _intrinsic(name: str, typed: Callable[..., Any], arity: int) -> Any:
     # intrinsics are typed by their parameter list, so one is made for each number of parameters
     names = ", ".join(f"a{i}" for i in range(arity))
     scope: dict[str, Any] = {"typed": typed}
@@ -101,6 +103,7 @@ def _intrinsic_of_arity(typed: Callable[..., Any], arity: int) -> Any:
         f"def stub(typingctx{', ' if names else ''}{names}): return typed(typingctx{', ' if names else ''}{names})",
         scope,
     )
+    scope["stub"].__qualname__ = name  # for messages
     return intrinsic(prefer_literal=True)(scope["stub"])
 
 
@@ -135,7 +138,7 @@ def _call(info: CoreInfo) -> Any:
 
         return _void_or_int(sig.returns)(*args), codegen
 
-    return _intrinsic_of_arity(typed, len(sig.params))
+    return _intrinsic(info.body.__name__, typed, len(sig.params))
 
 
 def _accessor(at: At) -> Any:
@@ -148,7 +151,7 @@ def _accessor(at: At) -> Any:
 
         return record(base, offset), codegen
 
-    return _intrinsic_of_arity(typed, 2)
+    return _intrinsic("At", typed, 2)
 
 
 def _stack(on: OnStack) -> Any:
@@ -161,7 +164,7 @@ def _stack(on: OnStack) -> Any:
 
         return record(), codegen
 
-    return _intrinsic_of_arity(typed, 0)
+    return _intrinsic("OnStack", typed, 0)
 
 
 def _substitute(info: CoreInfo) -> Any:

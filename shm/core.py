@@ -19,6 +19,7 @@ walks a call tree; all of a program is then linked into one LLVM module and opti
 """
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints, overload
 
@@ -32,7 +33,8 @@ __all__ = [
 MODES = ("compiled", "checked", "interpreted")
 MODE = os.environ.get("EMU_MODE", "compiled")
 if MODE not in MODES:
-    raise SystemExit(f"EMU_MODE={MODE}: not one of {', '.join(MODES)}")
+    sys.stderr.write(f"EMU_MODE={MODE}: not one of {', '.join(MODES)}\n")
+    raise SystemExit(2)
 CHECKED = MODE != "compiled"
 INTERPRETED = MODE == "interpreted"
 

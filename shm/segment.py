@@ -64,7 +64,10 @@ class Segment:
         """A new segment with ``size`` bytes of zeroed payload; ``facts`` go into its header for whoever attaches."""
         total = -(-(HEADER + size) // mmap.PAGESIZE) * mmap.PAGESIZE
         facts = {**facts, "pid": os.getpid(), "started": _started(os.getpid()), "bytes": total}
-        packed = msgpack.packb(facts)
+        try:
+            packed = msgpack.packb(facts)
+        except OverflowError as err:
+            raise SegmentError(f"{size:,} bytes can't be mapped: {err}") from err
         if len(packed) + len(MAGIC) + 8 > HEADER:
             raise SegmentError("too many facts for a segment's header")
         path = directory() / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"

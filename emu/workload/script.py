@@ -8,23 +8,35 @@ processes; *free*, each CPU runs its own operations at will.
 from emu.cpu.free import S_FREE_LIST, __free_pages, free_unref_page_list, free_unref_page_prepare
 from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
 from emu.cpu.pageset import (
-    drain_local_pages, drain_pages_zone, drain_zone_pages, free_unref_page_commit, refresh_cpu_vm_stats,
+    drain_local_pages,
+    drain_pages_zone,
+    drain_zone_pages,
+    free_unref_page_commit,
+    refresh_cpu_vm_stats,
 )  # fmt: skip
 from emu.cpu.task import do_set_mempolicy
 from emu.cpu.workqueue import cpu_at, drain_all_pages, poll, ring_doorbell, run_work, sleep_on_doorbell
+from emu.zone.event import trace_mm_page_free_batched
 from emu.zone.gfp import PF_MEMALLOC, gfp_zone
+from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
 from emu.zone.mmzone import (
-    Cpu, Machine, Zone, cpu_record, page_record, pageset_at, task_at, zone_at, zonelist_at,
+    Cpu,
+    Machine,
+    Zone,
+    cpu_record,
+    page_record,
+    pageset_at,
+    task_at,
+    zone_at,
+    zonelist_at,
 )  # fmt: skip
-from emu.zone.event import trace_mm_page_free_batched
-from emu.zone.irq import local_irq_restore, local_irq_save
-from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_table, clear_flag, page_zone, pfn_to_page
+from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_head, PG_table, clear_flag, page_zone, pfn_to_page
 from emu.zone.setup import set_threshold, setup_per_zone_wmarks
 from emu.zone.vmstat import NR_FREE_PAGES, fold_zone
 from emu.zone.zonelist import node_zonelist
 from shm.atomic import cpu_relax, fetch_add, load_acquire, store_release
-from shm.core import core, entry
+from shm.core import core, entry, seam
 from shm.seqcount import write_seqcount_begin, write_seqcount_end
 from shm.struct import At, Struct, i8, i16, i32, i64, size_of, struct, u8, u32
 
@@ -49,6 +61,7 @@ OP_THRESHOLD = 17
 OP_FREE_PFN = 18  # a page that no operation allocated: its owner is done with it
 OP_PREPARE = 19  # the first half of free_unref_page_list() for one such page
 OP_COMMIT = 20  # and the second
+OP_DRIVEN = 21  # from here on: emu.workload.driven_ops
 
 
 @struct
@@ -182,9 +195,13 @@ def flip_mems_allowed(m: Machine, cpu: Cpu, index: int, nodemask: int) -> None:
 
 
 @core
-def let_go(m: Machine, pfn: int, references: int) -> None:
+def let_go(m: Machine, pfn: int, order: int, references: int) -> None:
     """What the last owner does before it frees a page: off the LRU, unmapped, without flags and owner."""
+    for at in range(pfn + 1, pfn + (1 << order)):
+        clear_flag(page_record(m, pfn_to_page(m, at)), PAGE_FLAGS_CHECK_AT_FREE)
     page = page_record(m, pfn_to_page(m, pfn))
+    if order == 0:
+        clear_flag(page, PG_head)  # part of a compound page that was split
     clear_flag(page, PAGE_FLAGS_CHECK_AT_FREE | PG_table)
     page.mapcount = -1
     page.mapping = 0
@@ -196,10 +213,10 @@ def do_foreign_free(m: Machine, cpu: Cpu, op: Op, pfn: int) -> None:
     """OP_FREE_PFN, OP_PREPARE, OP_COMMIT: pages that the script holds no handle of."""
     op.pfn = pfn
     if op.code == OP_FREE_PFN:
-        let_go(m, pfn, 1)
+        let_go(m, pfn, op.order, 1)
         __free_pages(m, cpu, pfn, op.order)
     elif op.code == OP_PREPARE:
-        let_go(m, pfn, 0)
+        let_go(m, pfn, 0, 0)
         free_unref_page_prepare(m, cpu, pfn)
     else:
         flags = local_irq_save(cpu, S_FREE_LIST)
@@ -256,6 +273,11 @@ def do_zone_control(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
         set_threshold(m, zone, op.n)
 
 
+@seam
+def do_driven(m: Machine, cpu: Cpu, op: Op, given: int) -> None:
+    """Operations from OP_DRIVEN on; their bodies are in ``emu.workload.driven_ops``. ``given`` is the op's pfn."""
+
+
 @core
 def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
     """Execute one operation on this CPU."""
@@ -269,6 +291,8 @@ def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
         do_free(m, cpu, op, handles)
     elif op.code == OP_FREE_LIST:
         do_free_list(m, cpu, op, handles)
+    elif op.code >= OP_DRIVEN:
+        do_driven(m, cpu, op, given)
     elif op.code >= OP_FREE_PFN:
         do_foreign_free(m, cpu, op, given)
     elif op.code != OP_NOP:
@@ -295,17 +319,35 @@ def wait_turn(m: Machine, cpu: Cpu, turn: int) -> bool:
     return True
 
 
+@core(inline=True)
+def player(m: Machine, at: int, cpu: int, procs: int) -> int:
+    """Which of ``procs`` processes plays CPU ``cpu`` at operation ``at``.
+
+    With fewer processes than CPUs a process plays several; with more, a CPU moves from one to the next every 16
+    operations, which nothing may notice since all of a CPU's state is in its record.
+    """
+    if procs <= m.nr_cpus:
+        return cpu % procs
+    return cpu + m.nr_cpus * ((at >> 4) % (procs // m.nr_cpus))
+
+
+@core(inline=True)
+def party_index(m: Machine, process: int) -> int:
+    """The party of a process: CPUs come first, then the kswapds, then what is left."""
+    return process if process < m.nr_cpus else process + m.nr_nodes
+
+
 @entry
 def run_ordered(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: int, procs: int, mine: int) -> int:
     """Execute the operations ``[first, last)`` of the CPUs that this process plays, each in its turn.
 
-    ``ops`` and ``handles`` are offsets. ``procs`` processes share the CPUs: CPU c belongs to process c % procs, ``mine``
-    is this one. Returns the operations done here; fewer than there are when the machine was stopped.
+    ``ops`` and ``handles`` are offsets. ``procs`` processes share the CPUs (:func:`player`), ``mine`` is this one.
+    Returns the operations done here; fewer than there are when the machine was stopped.
     """
     done = 0
     for at in range(first, last):
         op = op_at(m, ops + at * OP_SIZE)
-        if op.cpu % procs != mine:
+        if player(m, at, op.cpu, procs) != mine:
             continue
         if not wait_turn(m, cpu, at):
             break
@@ -315,9 +357,9 @@ def run_ordered(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: 
         cpu.party.heartbeat += 1
         store_release(m, "turn", at + 1)
         if at + 1 < last:
-            other = op_at(m, ops + (at + 1) * OP_SIZE).cpu % procs
+            other = player(m, at + 1, op_at(m, ops + (at + 1) * OP_SIZE).cpu, procs)
             if other != mine:
-                ring_doorbell(cpu_record(m, cpu_at(m, other)))
+                ring_doorbell(cpu_record(m, cpu_at(m, party_index(m, other))))
     return done
 
 

@@ -5,7 +5,7 @@ fills the records and hands all memory to the buddy system, lowest address first
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from emu.zone.buddy import FPI_TO_TAIL, __free_one_page
 from emu.zone.event import Event
@@ -13,17 +13,17 @@ from emu.zone.list import INIT_LIST_HEAD
 from emu.zone.mmzone import (
     CPU_SIZE, MAX_CPUS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA, MIGRATE_MOVABLE,
     MIGRATE_PCPTYPES, MIGRATE_TYPES, NODESTAT_SIZE, PAGE_EXT_SIZE, PAGE_SIZE_OF, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
-    PAGESET_SIZE, TASK_SIZE, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NAMES, ZONE_NORMAL, Cpu, Machine, Node, Zone,
-    page_record, pageset_at, zone_at,
+    PAGESET_SIZE, TASK_SIZE, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NAMES, ZONE_NORMAL, Cpu, Machine, Zone,
+    page_record, pageset_at,
 )  # fmt: skip
 from emu.zone.page import PG_reserved, pfn_to_page
-from emu.zone.pageblock import PB_INITIALISED, change_bits, init_head, init_pageblock, set_pageblock_migratetype
+from emu.zone.pageblock import init_head, init_pageblock, set_pageblock_migratetype
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
-from shm.core import core, entry
+from shm.core import Entry, core, entry
 from shm.spinlock import spin_lock_init
-from shm.struct import address_of, size_of
+from shm.struct import size_of
 
 PARTIES_MAX = MAX_CPUS + 2 * MAX_NUMNODES
 LOCK_CLASS_ZONE = 1
@@ -60,6 +60,7 @@ class Shape:
     zones: tuple[ZoneShape, ...]
     nodes: int
     distance: tuple[tuple[int, ...], ...] = field(default=())
+    extra_parties: int = 0  # processes beyond the CPUs and kswapds
 
     @property
     def max_pfn(self) -> int:
@@ -123,7 +124,7 @@ class Layout:
 def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: bool) -> Layout:
     """Where everything lies. Offsets are multiples of 4096, so each part starts on a page of its own."""
     cpus, zones = len(shape.cpu_node), shape.nodes * MAX_NR_ZONES
-    parties = cpus + shape.nodes  # CPUs and a kswapd for each node
+    parties = cpus + shape.nodes + shape.extra_parties
     tasks = parties + 1
     at = 0
 
@@ -228,3 +229,12 @@ def memblock_free_all(m: Machine, cpu: Cpu, zone: Zone, start: int, end: int, de
         pfn += 1 << order
     zone.managed_pages = pfn - start
     zone.first_deferred_pfn = pfn if pfn < end else 0
+
+
+BOOT_ENTRIES: tuple[Entry, ...] = tuple(
+    cast(Entry, e)
+    for e in (
+        init_zones, memblock_free_all, setup_pagesets, setup_per_zone_wmarks, refresh_zone_stat_thresholds,
+        setup_per_zone_lowmem_reserve,
+    )
+)  # fmt: skip

@@ -1,6 +1,6 @@
 """The buddy system: free lists per order and migratetype (``mm/page_alloc.c`` (5.10)). The zone lock is held."""
 
-from emu.zone.event import trace_mm_page_alloc_zone_locked
+from emu.zone.event import trace_buddy_free, trace_mm_page_alloc_zone_locked
 from emu.zone.list import link_of, list_add, list_add_tail, list_del, list_move_tail
 from emu.zone.mmzone import (
     MAX_ORDER, MIGRATE_ISOLATE, PAGEBLOCK_ORDER, Cpu, Machine, Page, Zone, page_record,
@@ -171,6 +171,7 @@ def __free_one_page(m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migr
         __mod_zone_freepage_state(m, cpu, zone, 1 << order, migratetype)
     zone_id = page_record(m, pfn_to_page(m, pfn)).page_flags & ZONE_ID_MASK
     max_order = PAGEBLOCK_ORDER
+    freed_pfn, freed_order = pfn, order
     buddy_pfn = pfn
     while order < MAX_ORDER - 1:
         if order >= max_order:
@@ -191,10 +192,12 @@ def __free_one_page(m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migr
         order += 1
     page = page_record(m, pfn_to_page(m, pfn))
     set_buddy_order(page, order)
-    if fpi_flags & FPI_TO_TAIL != 0 or buddy_merge_likely(m, pfn, buddy_pfn, order, zone_id):
+    to_tail = 1 if fpi_flags & FPI_TO_TAIL != 0 or buddy_merge_likely(m, pfn, buddy_pfn, order, zone_id) else 0
+    if to_tail != 0:
         add_to_free_list_tail(m, zone, page, order, migratetype)
     else:
         add_to_free_list(m, zone, page, order, migratetype)
+    trace_buddy_free(m, cpu, pfn, order, freed_pfn, freed_order, migratetype, to_tail)
     if m.page_reporting != 0 and fpi_flags & FPI_SKIP_REPORT_NOTIFY == 0:
         page_reporting_notify_free(m, order)
     return order

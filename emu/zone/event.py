@@ -13,7 +13,7 @@ from shm.struct import At, Struct, i16, i32, i64, struct, u8, u32
 KINDS = (
     "none", "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
     "mm_page_alloc_extfrag", "mm_vmscan_wakeup_kswapd", "mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep", "warn",
-    "bad_page", "page_alloc_failure", "poison", "double_free", "irq_unsafe", "reclaim_retry", "slowpath",
+    "bad_page", "page_alloc_failure", "poison", "double_free", "irq_unsafe", "reclaim_retry", "slowpath", "buddy_free",
 )  # fmt: skip
 EV_ALLOC = 1
 EV_FREE = 2
@@ -32,6 +32,7 @@ EV_DOUBLE_FREE = 14
 EV_IRQ_UNSAFE = 15
 EV_RECLAIM_RETRY = 16
 EV_SLOWPATH = 17
+EV_BUDDY_FREE = 18  # a block as listed after merging: a = pfn freed, b = its order | to the tail << 8
 
 WARNINGS = (
     "__alloc_pages_nodemask: order >= MAX_ORDER",
@@ -141,6 +142,15 @@ def trace_mm_page_alloc_extfrag(
     """``mm_page_alloc_extfrag``: ``a`` = fallback order | change_ownership << 8, ``b`` = fallback migratetype."""
     if cpu.trace != 0:
         record(m, cpu, EV_EXTFRAG, pfn, alloc_order, migratetype, 0, fallback_order | owned << 8, fallback)
+
+
+@core(inline=True)
+def trace_buddy_free(
+    m: Machine, cpu: Cpu, pfn: int, order: int, freed_pfn: int, freed_order: int, migratetype: int, tail: int
+) -> None:
+    """The end of ``__free_one_page()``, which has no trace point of its own: the block as listed, the block freed."""
+    if cpu.trace != 0:
+        record(m, cpu, EV_BUDDY_FREE, pfn, order, migratetype, 0, freed_pfn, freed_order | tail << 8)
 
 
 @core(cold=True)

@@ -28,7 +28,7 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     m.mem_map_link = layout.mem_map >> 2
     m.max_pfn = shape.max_pfn
     m.nr_cpus, m.nr_nodes, m.nr_online_nodes = len(shape.cpu_node), shape.nodes, shape.nodes
-    m.nr_parties = m.nr_cpus + m.nr_nodes
+    m.nr_parties = m.nr_cpus + m.nr_nodes + shape.extra_parties
     m.gfp_allowed_mask = GFP_BITS_MASK
     m.numa_stat_enabled = 1
     m.node_reclaim_distance = 30
@@ -84,7 +84,7 @@ def _init_parties(m: Machine, shape: Shape, tuning: Tuning) -> None:
         cpu.party.spin_limit, cpu.party.lock_stat = tuning.spin_limit, int(tuning.lock_stat)
         cpu.party.exit_on_owner_death = EXIT_OWNER_DEAD
         cpu.pageset_offset, cpu.nodestat_offset = i * PAGESET_SIZE, i * NODESTAT_SIZE
-        cpu.node = shape.cpu_node[i] if i < m.nr_cpus else i - m.nr_cpus
+        cpu.node = shape.cpu_node[i] if i < m.nr_cpus else min(i - m.nr_cpus, m.nr_nodes - 1)
         cpu.online = int(i < m.nr_cpus)
         cpu.work_lock.lock_class = LOCK_CLASS_WORK
         cpu.event_ring = m.rings + i * ring_size

@@ -324,6 +324,11 @@ class Cpu(Struct):
     online: int = i32()
     irq_entries: int = i32()
     event_ring: int = i64()  # offset
+    command: int = u32()  # grows when the parent posts a command
+    answered: int = u32()  # the command that was done last
+    command_code: int = i32()
+    command_args: Array[int] = array(i64, 6)
+    result: int = i64()
     doorbell: int = u32()  # grows when there is something new: a command, work, an interrupt, one's turn
     asleep: int = u32()  # sleeping on the doorbell
     bulk: ListHead = embed(ListHead)  # free_pcppages_bulk()'s pages on their way out
@@ -398,6 +403,7 @@ class Machine(Struct):
     # the machine room
     turn: int = i64()  # strictly ordered scripts: which operation is next
     stop: int = u32()  # asks all loops to end at their next step
+    parent_bell: int = u32()  # grows when a CPU has an answer for the parent
     broken: int = i32()
     drain_busy: int = u32()  # pcpu_drain_mutex
     jiffies: int = i64()

@@ -20,10 +20,14 @@ from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_SKIP
+from emu.zone.setup import calculate_totalreserve_pages
 from emu.zone.vmstat import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import address_of, dtype_of, record_at
 
 State = dict[str, Any]
+
+
+INDEX_BEFORE = 0xB4  # ``page.index`` of a page in use that nobody here allocated: it was so in the loaded state
 
 
 class StateError(ValueError):
@@ -66,6 +70,16 @@ def walk(m: Machine, head: ListHead, limit: int) -> Iterator[int]:
         yield (link - m.mem_map_link) >> 3
         link = ListHead.from_address(base + (link << 2)).next
         seen += 1
+
+
+def list_count(m: Machine, head: ListHead, limit: int) -> int:
+    """Entries on a list. A running machine's lists change under the walk: it begins again when it loses its way."""
+    for _ in range(100):
+        try:
+            return sum(1 for _ in walk(m, head, limit))
+        except StateError:
+            continue
+    raise StateError("the free lists change too fast to be counted: try again when the machine is idle")
 
 
 # --- out ------------------------------------------------------------------------------------------------------------------
@@ -134,7 +148,7 @@ def _zone_out(m: Machine, zone: Zone, types: int, light: bool) -> State:
         "compact": _compact_out(zone), "vm_stat": [v.counter for v in zone.vm_stat],
         "numa_stat": [v.counter for v in zone.numa_stat],
         "free_area": [_area_out(m, zone, order, types, light) for order in range(MAX_ORDER)],
-        "pcp": [_pcp_out(m, zone, i) for i in range(m.nr_cpus)],
+        "pcp": [_pcp_out(m, zone, i, light) for i in range(m.nr_cpus)],
     }  # fmt: skip
     if light:
         first = zone.zone_start_pfn >> PAGEBLOCK_ORDER
@@ -159,21 +173,22 @@ def _area_out(m: Machine, zone: Zone, order: int, types: int, light: bool) -> St
     area = zone.free_area[order]
     limit = zone.spanned_pages + 1
     if light:
-        counts = [sum(1 for _ in walk(m, area.free_list[mt], limit)) for mt in range(types)]
-        return {"nr_free": area.nr_free, "counts": counts}
+        return {"nr_free": area.nr_free, "counts": [list_count(m, area.free_list[mt], limit) for mt in range(types)]}
     return {"nr_free": area.nr_free, "lists": [list(walk(m, area.free_list[mt], limit)) for mt in range(types)]}
 
 
-def _pcp_out(m: Machine, zone: Zone, index: int) -> State:
+def _pcp_out(m: Machine, zone: Zone, index: int, light: bool) -> State:
     p = pageset_of(m, zone, index)
-    lists = [list(walk(m, head, zone.spanned_pages + 1)) for head in p.lists]
-    pages = mem_map(m)
-    return {
+    out: State = {
         "cpu": index, "count": p.count, "high": p.high, "batch": p.batch, "expire": p.expire,
         "stat_threshold": p.stat_threshold, "vm_stat_diff": list(p.vm_stat_diff),
-        "numa_stat_diff": list(p.numa_stat_diff), "lists": lists,
-        "stamps": [[int(pages["index"][pfn]) for pfn in pfns] for pfns in lists],
+        "numa_stat_diff": list(p.numa_stat_diff),
     }  # fmt: skip
+    if not light:
+        pages = mem_map(m)
+        out["lists"] = [list(walk(m, head, zone.spanned_pages + 1)) for head in p.lists]
+        out["stamps"] = [[int(pages["index"][pfn]) for pfn in pfns] for pfns in out["lists"]]
+    return out
 
 
 def _blocks_out(m: Machine, zone: Zone) -> Iterator[list[Any]]:
@@ -251,6 +266,8 @@ def load_state(m: Machine, state: State) -> None:
         _zone_in(m, z, pages, blocks)
     for n in state["nodes"]:
         _node_in(m, n)
+    calculate_totalreserve_pages(m)  # a state has the machine's sum, but node_dirty_ok() wants each node's part
+    m.totalreserve_pages = state["totalreserve_pages"]
 
 
 def _node_in(m: Machine, n: State) -> None:
@@ -349,6 +366,7 @@ def _blocks_in(zone: Zone, z: State, pages: np.ndarray[Any, Any], blocks: np.nda
 def _run_in(part: np.ndarray[Any, Any], kind: str, at: int, pages: np.ndarray[Any, Any]) -> None:
     part["page_flags"] |= np.uint32(_RUN_FLAGS.get(kind, 0))
     part["refcount"] = 0 if kind in "psc" else 1
+    part["index"] = INDEX_BEFORE if kind not in "psc" else 0
     if kind == "M":
         part["mapping"] = PAGE_MAPPING_MOVABLE
     elif kind in "sc":  # tails of the head right before them

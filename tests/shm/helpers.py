@@ -5,11 +5,15 @@ import gc
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import shm
 from shm.atomic import load_acquire, store_release
 from shm.core import INTERPRETED
 from shm.point import Party
@@ -42,7 +46,7 @@ class Crew:
     ``settings`` are fields of every party. Party 0 is the test itself by custom; :meth:`fork` makes the others.
     """
 
-    def __init__(self, kind: type[Struct], parties: int, **settings: int) -> None:
+    def __init__(self, kind: type[Struct], parties: int = 3, **settings: int) -> None:
         table = (parties + 1) * STRIDE  # it ends with an empty party
         self.segment = Segment.create(table + size_of(kind))
         self.parties = [record_at(Party, self.segment.base + i * STRIDE) for i in range(parties)]
@@ -111,3 +115,21 @@ def stop_and_wait(crew: Crew, index: int) -> None:
 def raised_to(record: Any, field: str, value: int) -> Callable[[], bool]:
     """Whether another process has brought a counter up to a value."""
     return lambda: load_acquire(record, field) >= value
+
+
+def start(program: Path, *args: str, **environ: str) -> "subprocess.Popen[str]":
+    """Run a Python program with this shm, and these variables, in a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(Path(shm.__file__).parents[1]), "PYTHONWARNINGS": "error", **environ}
+    return subprocess.Popen(
+        [sys.executable, str(program), *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
+    """Its exit status and what it wrote."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, out, err

@@ -1,0 +1,167 @@
+"""What a machine is made of: ``machine.toml`` and the command line, checked by pydantic.
+
+::
+
+    cpus = 4
+    memory = "1G"            # or: nodes = ["512M", "512M"]
+    movable = "64M"          # of each node
+    cma = "16M"
+    seed = 1
+    workload = "mixed"
+    duration = 5.0
+
+    [sysctl]                 # names as in /proc/sys/vm
+    watermark_boost_factor = 0
+
+    [boot]                   # kernel command line
+    page_owner = true
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from emu.zone.boot import Shape, ShapeError, Tuning, shape_of
+from emu.zone.mmzone import (
+    MAX_CPUS, MAX_NUMNODES, PD_CHECK, PD_INIT_ON_ALLOC, PD_INIT_ON_FREE, PD_OWNER, PD_POISON,
+)  # fmt: skip
+
+__all__ = ["Boot", "ConfigError", "MachineConfig", "Sysctl", "load_config", "parse_size"]
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+class ConfigError(ValueError):
+    """A machine that can't be described like this: which field, and why."""
+
+
+def parse_size(text: object) -> int:
+    """Bytes of a size as the kernel takes them: ``512M``, ``4G``, or a number of bytes."""
+    if isinstance(text, int):
+        return text
+    found = _SIZE.fullmatch(str(text).strip())
+    if not found:
+        raise ValueError(f"{text!r} is not a size such as 512M or 4G")
+    return int(found[1]) * _UNITS[found[2].upper()]
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sysctl(_Strict):
+    """``/proc/sys/vm``"""
+
+    min_free_kbytes: int = Field(-1, ge=-1)
+    watermark_boost_factor: int = Field(15000, ge=0)
+    watermark_scale_factor: int = Field(10, ge=1, le=1000)
+    percpu_pagelist_fraction: int = Field(0, ge=0)
+    zone_reclaim_mode: int = Field(0, ge=0, le=7)
+    swappiness: int = Field(60, ge=0, le=100)
+    dirty_ratio: int = Field(20, ge=0, le=100)
+    lowmem_reserve_ratio: tuple[int, int, int, int] = (256, 256, 32, 0)
+
+
+class Boot(_Strict):
+    """Boot parameters and debugging."""
+
+    page_owner: bool = False
+    page_poison: bool = False
+    init_on_alloc: bool = False
+    init_on_free: bool = False
+    debug_pagealloc: bool = False
+    debug_guardpage_minorder: int = Field(0, ge=0, le=10)
+    page_reporting: bool = False
+    transparent_hugepage: bool = True
+    deferred_struct_pages: bool = False
+
+
+class MachineConfig(_Strict):
+    """A machine and what it runs."""
+
+    cpus: int = Field(4, ge=1, le=MAX_CPUS)
+    memory: Size = 1 << 30
+    nodes: tuple[Size, ...] = Field((), max_length=MAX_NUMNODES)
+    movable: Size = 0
+    cma: Size = 0
+    seed: int = 1
+    workload: str = "mixed"
+    duration: float = Field(5.0, gt=0)
+    operations: int = Field(0, ge=0)
+    trace: bool = False
+    lock_stat: bool = False
+    pin: bool = True
+    sysctl: Sysctl = Sysctl()
+    boot: Boot = Boot()
+
+    @model_validator(mode="after")
+    def _possible(self) -> "MachineConfig":
+        self.shape()
+        if self.cma and self.cma >= min(self.node_bytes()) // 2:
+            raise ValueError(f"cma: {self.cma >> 20} MiB is half of a node or more")
+        pages = sum(self.node_bytes()) >> 12
+        if self.sysctl.min_free_kbytes >> 2 >= pages // 2:
+            raise ValueError(f"memory: {pages * 4} KiB is too little for min_free_kbytes={self.sysctl.min_free_kbytes}")
+        return self
+
+    def node_bytes(self) -> tuple[int, ...]:
+        """Memory of each node in bytes."""
+        return self.nodes or (self.memory,)
+
+    def shape(self) -> Shape:
+        """The hardware."""
+        try:
+            return shape_of(self.cpus, [size >> 12 for size in self.node_bytes()], self.movable >> 12)
+        except ShapeError as err:
+            raise ValueError(str(err)) from err
+
+    def tuning(self) -> Tuning:
+        """Sysctls and boot parameters for the allocator."""
+        b, s = self.boot, self.sysctl
+        debug = (
+            PD_OWNER * b.page_owner | PD_POISON * b.page_poison | PD_INIT_ON_ALLOC * b.init_on_alloc
+            | PD_INIT_ON_FREE * b.init_on_free | PD_CHECK * b.debug_pagealloc
+        )  # fmt: skip
+        return Tuning(
+            **s.model_dump(), page_debug=debug, debug_guardpage_minorder=b.debug_guardpage_minorder,
+            page_reporting=b.page_reporting, transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
+            deferred=b.deferred_struct_pages, lock_stat=self.lock_stat,
+        )  # fmt: skip
+
+
+def make_config(values: dict[str, Any], source: str) -> MachineConfig:
+    """Validate; every problem in one line with its place."""
+    try:
+        return MachineConfig.model_validate(values)
+    except ValidationError as err:
+        parts = []
+        for e in err.errors():
+            where = ".".join(str(p) for p in e["loc"])
+            message = str(e["msg"]).removeprefix("Value error, ")
+            parts.append(f"{where}: {message}" if where else message)
+        raise ConfigError(f"{source}: {'; '.join(parts)}") from err
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> MachineConfig:
+    """A machine.toml, with values from the command line on top."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except OSError as err:
+            raise ConfigError(f"{path}: {err.strerror}") from err
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+            raise ConfigError(f"{path}: not a TOML file: {err}") from err
+    for name, value in overrides.items():
+        if isinstance(value, dict):
+            values[name] = {**values.get(name, {}), **value}
+        else:
+            values[name] = value
+    return make_config(values, str(path) if path else "machine")

@@ -1,0 +1,345 @@
+"""A running machine: a board with one OS process per CPU and one kswapd per node.
+
+::
+
+    with Machine(cpus=4, memory="1G") as m:
+        pfn = m.alloc_pages(cpu=0, gfp=GFP_KERNEL, order=3)
+        m.free_pages(cpu=1, pfn=pfn, order=3)
+        print(m.run("bulk", duration=1.0))
+
+The parent never allocates pages itself: it posts commands to the CPUs' processes and supervises them. A process that ends
+without having been told to is named, with what it held; the machine is then stopped and nothing is left behind.
+"""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import multiprocessing_logging
+import numpy as np
+import psutil
+
+from emu.config import MachineConfig, make_config
+from emu.cpu.free import __free_pages
+from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
+from emu.cpu.process import PROCESS_ENTRIES, STATE_BUSY, STATE_STARTING, Handler, cpu_main, kswapd_main
+from emu.cpu.slowpath import slowpath  # noqa: F401  (gives the seam its body)
+from emu.zone.board import RING_CAPACITY, Board
+from emu.zone.event import EV_ALLOC, EV_SLOWPATH, EV_WAKEUP_KSWAPD, Event
+from emu.zone.init import EXIT_OWNER_DEAD
+from emu.zone.mmzone import Cpu
+from emu.zone.mmzone import Machine as MachineRecord
+from emu.zone.snapshot import State
+from shm.atomic import clock_ns, fetch_add, futex_wait, load_acquire, store_release
+from shm.core import Entry, entry
+from shm.loader import Progress
+from shm.point import site_name
+from shm.ring import Ring, ring_drain
+from shm.spinlock import Spinlock
+from shm.struct import address_of, record_at
+
+__all__ = ["CMD_ALLOC", "CMD_FREE", "CMD_FREE_RUN", "CMD_ORDERED", "CMD_WORKLOAD", "Machine", "MachineError", "post_args"]
+
+log = logging.getLogger("emu.machine")
+
+CMD_ALLOC, CMD_FREE, CMD_WORKLOAD, CMD_ORDERED, CMD_FREE_RUN = 1, 2, 3, 4, 5
+SOFT_LOCKUP_S = 20.0  # the kernel's default: twice watchdog_thresh
+STOP_S = 3.0
+
+
+class MachineError(RuntimeError):
+    """A CPU's process ended or hangs: which, and what it held."""
+
+
+@entry
+def alloc_command(m: MachineRecord, cpu: Cpu) -> int:
+    """CMD_ALLOC: gfp, order, node (-1: the task's policy), nodemask."""
+    args = cpu.command_args
+    if args[2] < 0:
+        return alloc_pages(m, cpu, args[0], args[1])
+    return __alloc_pages_nodemask(m, cpu, args[0], args[1], args[2], args[3])
+
+
+@entry
+def free_command(m: MachineRecord, cpu: Cpu) -> int:
+    """CMD_FREE: pfn, order."""
+    __free_pages(m, cpu, cpu.command_args[0], cpu.command_args[1])
+    return 0
+
+
+MACHINE_ENTRIES: tuple[Entry, ...] = (alloc_command, free_command, *PROCESS_ENTRIES)  # type: ignore[assignment]
+
+
+def _alloc(board: Board, index: int) -> int:
+    return int(alloc_command(board.m, board.cpu(index)))
+
+
+def _free(board: Board, index: int) -> int:
+    return int(free_command(board.m, board.cpu(index)))
+
+
+@dataclass
+class Child:
+    """One process of the machine."""
+
+    name: str
+    index: int
+    pid: int
+    status: int | None = None
+    heartbeat: int = -1
+    since: float = field(default_factory=time.monotonic)
+
+
+def post_args(cpu: Cpu, code: int, args: Iterable[int]) -> None:
+    """Put a command into a CPU's record and ring its doorbell."""
+    cpu.command_code = code
+    for i, value in enumerate(args):
+        cpu.command_args[i] = value
+    store_release(cpu, "command", (cpu.command + 1) & 0xFFFFFFFF)
+    fetch_add(cpu, "doorbell", 1)
+    from shm.atomic import futex_wake
+
+    futex_wake(cpu, "doorbell", 0x7FFFFFFF, 0xFFFFFFFF)
+
+
+class Machine:
+    """A machine with its processes. Use as a context manager."""
+
+    def __init__(
+        self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = RING_CAPACITY,
+        script_size: int = 0, handlers: dict[int, Handler] | None = None, entries: Iterable[Entry] = (),
+        progress: Progress | None = None, kswapd: bool = True, processes: int | None = None, **values: Any,
+    ) -> None:  # fmt: skip
+        """A machine as ``config`` or the keyword ``values`` say, or in a recorded ``state``.
+
+        ``processes``: as many as CPUs unless given (a process may play several CPUs in ordered scripts).
+        """
+        self.config = config or make_config(values, "machine")
+        self.children: list[Child] = []
+        self.events: list[np.ndarray[Any, Any]] = []
+        self.keep_events = False
+        self.on_report: Callable[[Any], None] | None = None
+        self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
+        self._kswapd = kswapd
+        loaded = [*MACHINE_ENTRIES, *entries]
+        tuning = self.config.tuning()
+        if state is not None:
+            self.board = Board.from_state(
+                state, tuning, ring_capacity=ring_capacity, script_size=script_size, entries=loaded, progress=progress,
+                extra_parties=max(0, (processes or 0) - len(state["cpu_node"])),
+            )  # fmt: skip
+        else:
+            shape = self.config.shape()
+            self.board = Board.boot(
+                shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16, entries=loaded,
+                progress=progress,
+            )  # fmt: skip
+        self.m = self.board.m
+        self.processes = self.m.nr_cpus if processes is None else processes
+        if self.config.trace:
+            self.trace(True)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> "Machine":
+        """Fork the processes. Log records of theirs come to this process's handlers."""
+        root = logging.getLogger()
+        multiprocessing_logging.install_mp_handler(root)
+        parent = os.getpid()
+        cores = sorted(os.sched_getaffinity(0))
+        try:
+            for i in range(self.processes):
+                core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
+                at = self.party(i)
+                self._fork(f"cpu{i}", at, lambda at=at, c=core_number: cpu_main(self.board, at, parent, c, self._handlers))
+            for nid in range(self.m.nr_nodes if self._kswapd else 0):
+                self._fork(f"kswapd{nid}", self.m.nr_cpus + nid, lambda n=nid: kswapd_main(self.board, n, parent))
+            self._wait(lambda: all(self.board.cpu(c.index).party.state != STATE_STARTING for c in self.children), 30.0)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def party(self, process: int) -> int:
+        """The record of a CPU process: those beyond the CPUs come after the kswapds."""
+        return process if process < self.m.nr_cpus else process + self.m.nr_nodes
+
+    def _fork(self, name: str, index: int, body: Callable[[], None]) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                body()
+            except BaseException:
+                log.exception("%s failed", name)
+            finally:
+                os._exit(status)
+        self.children.append(Child(name, index, pid))
+
+    def stop(self) -> None:
+        """Stop all processes and remove the segment. Safe to call twice."""
+        store_release(self.m, "stop", 1)
+        for index in range(self.m.nr_parties):
+            fetch_add(self.board.cpu(index), "doorbell", 1)
+        deadline = time.monotonic() + STOP_S
+        while self._reap() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        for child in self.children:
+            if child.status is None:
+                os.kill(child.pid, signal.SIGKILL)
+                child.status = os.waitpid(child.pid, 0)[1]
+        self.board.close()
+        multiprocessing_logging.uninstall_mp_handler(logging.getLogger())
+
+    def __enter__(self) -> "Machine":
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    # --- supervision --------------------------------------------------------------------------------------------------
+
+    def _reap(self) -> list[Child]:
+        """Collect exit statuses. Returns the children that live."""
+        for child in self.children:
+            if child.status is None:
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
+                    child.status = status
+        return [c for c in self.children if c.status is None]
+
+    def supervise(self) -> None:
+        """One look at the processes and their rings: raises MachineError when one is gone or stuck."""
+        self._reap()
+        gone = [c for c in self.children if c.status is not None]
+        for child in gone:
+            store_release(self.board.cpu(child.index).party, "dead", 1)
+        first = [c for c in gone if os.waitstatus_to_exitcode(c.status or 0) not in (EXIT_OWNER_DEAD, 0)] or gone
+        if first:
+            self.m.broken = 1
+            raise MachineError("; ".join(self._obituary(c) for c in first))
+        now = time.monotonic()
+        for child in self.children:
+            party = self.board.cpu(child.index).party
+            if party.heartbeat != child.heartbeat or party.state != STATE_BUSY:
+                child.heartbeat, child.since = party.heartbeat, now
+            elif now - child.since > SOFT_LOCKUP_S:
+                raise MachineError(
+                    f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! {self._waits(child)}"
+                )
+        self.pump()
+
+    def _obituary(self, child: Child) -> str:
+        code = os.waitstatus_to_exitcode(child.status or 0)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        held = [
+            f"{name}, taken at {site_name(lock.site)}" for name, lock in self.locks() if lock.holder == child.index + 1
+        ]
+        irqs = "irqs off" if self.board.cpu(child.index).irqs_off else "irqs on"
+        return f"{child.name} (pid {child.pid}) {how}, holding {' and '.join(held) or 'no lock'}, {irqs}"
+
+    def _waits(self, child: Child) -> str:
+        party = self.board.cpu(child.index).party
+        if not party.wait_lock:
+            return f"last seen at {site_name(party.last_site)}"
+        for name, lock in self.locks():
+            if address_of(lock) - address_of(self.m) - self.m.cpus == party.wait_lock:
+                holder = f"cpu{lock.holder - 1} from {site_name(lock.site)}" if lock.holder else "nobody"
+                return f"waiting at {site_name(party.wait_site)} for {name}, held by {holder}"
+        return f"waiting at {site_name(party.wait_site)}"
+
+    def locks(self) -> list[tuple[str, Spinlock]]:
+        """All locks of the machine with their names."""
+        found = [
+            (f"zone->lock of node {zone.node} {zone.zid}", zone.lock)
+            for nid in range(self.m.nr_nodes)
+            for zone in self.m.nodes[nid].node_zones
+            if zone.present_pages
+        ]
+        return found + [(f"work_lock of cpu{i}", self.board.cpu(i).work_lock) for i in range(self.m.nr_parties)]
+
+    def pump(self) -> None:
+        """Empty the event rings: reports go to the log, the rest to ``events`` if they are kept."""
+        for index in range(self.m.nr_parties):
+            ring = record_at(Ring, address_of(self.m) + self.board.cpu(index).event_ring)
+            if ring.head == ring.tail:
+                continue
+            events = ring_drain(ring, Event)
+            if self.keep_events:
+                self.events.append(events)
+            if self.on_report is not None:
+                for event in events[(events["kind"] > EV_WAKEUP_KSWAPD + 2) & (events["kind"] < EV_SLOWPATH - 1)]:
+                    self.on_report(event)
+
+    def lost_events(self) -> int:
+        """Events that found their ring full."""
+        rings = (self.board.cpu(i).event_ring for i in range(self.m.nr_parties))
+        return sum(record_at(Ring, address_of(self.m) + at).lost for at in rings)
+
+    def trace(self, on: bool) -> None:
+        """Switch the trace points."""
+        for index in range(self.m.nr_parties):
+            self.board.cpu(index).trace = int(on)
+
+    def _wait(self, done: Callable[[], bool], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            bell = load_acquire(self.m, "parent_bell")
+            self.supervise()
+            if done():
+                return
+            if time.monotonic() > deadline:
+                raise MachineError(f"no answer within {timeout:g} s")
+            futex_wait(self.m, "parent_bell", bell, 0xFFFFFFFF, clock_ns() + 10_000_000)
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def post(self, index: int, code: int, *args: int) -> None:
+        """Give a CPU's process something to do; it must be idle."""
+        post_args(self.board.cpu(index), code, args)
+
+    def idle(self, index: int) -> bool:
+        """Whether a CPU's process has answered its last command."""
+        cpu = self.board.cpu(index)
+        return load_acquire(cpu, "answered") == cpu.command
+
+    def wait(self, indices: Iterable[int], timeout: float = 3600.0, tick: Callable[[], None] | None = None) -> list[int]:
+        """Wait for the answers of some CPUs, supervising meanwhile; ``tick`` is called every 10 ms or so."""
+        which = list(indices)
+
+        def done() -> bool:
+            if tick is not None:
+                tick()
+            return all(self.idle(i) for i in which)
+
+        self._wait(done, timeout)
+        return [self.board.cpu(i).result for i in which]
+
+    def alloc_pages(self, *, cpu: int = 0, gfp: int = 0xCC0, order: int = 0, node: int = -1, nodemask: int = 0) -> int:
+        """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip."""
+        self.post(cpu, CMD_ALLOC, gfp, order, node, nodemask)
+        return self.wait([cpu])[0]
+
+    def free_pages(self, *, cpu: int = 0, pfn: int, order: int = 0) -> None:
+        """``__free_pages()`` on a CPU's process."""
+        self.post(cpu, CMD_FREE, pfn, order)
+        self.wait([cpu])
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def state(self, light: bool = False) -> State:
+        """The allocator's state; consistent when all CPUs are idle."""
+        return self.board.state(light)
+
+    def memory_use(self) -> int:
+        """Resident bytes: the segment's pages and the processes' own memory."""
+        own = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
+        return self.board.segment.touched() + own
+
+
+assert EV_ALLOC == 1

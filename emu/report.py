@@ -1,0 +1,44 @@
+"""What is left behind: a directory with a summary and the machine's /proc files, written whole or not at all."""
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from emu.proc import FILES, render
+from emu.zone.snapshot import State
+
+__all__ = ["write_report"]
+
+
+def write_report(directory: Path, summary: dict[str, Any], state: State) -> Path:
+    """``summary.json``, ``state.json.gz`` and ``proc/*`` in a directory that appears at once.
+
+    An earlier report of the same name is replaced; anything else there is refused.
+    """
+    if directory.exists() and not (directory / "summary.json").exists():
+        raise FileExistsError(f"{directory}: exists and is not a report")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=".report-", dir=directory.parent))
+    try:
+        (new / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+        with gzip.open(new / "state.json.gz", "wt") as file:
+            json.dump(state, file)
+        (new / "proc").mkdir()
+        for name in FILES:
+            (new / "proc" / name).write_text(render(name, state))
+        new.chmod(0o755)
+        if directory.exists():
+            old = Path(tempfile.mkdtemp(prefix=".old-", dir=directory.parent))
+            os.rename(directory, old / "report")
+            os.rename(new, directory)
+            shutil.rmtree(old)
+        else:
+            os.rename(new, directory)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return directory

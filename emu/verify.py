@@ -1,0 +1,134 @@
+"""Running things on a machine: recorded cases, traces, workloads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emu.config import MachineConfig
+from emu.cpu.process import Handler
+from emu.machine import CMD_FREE_RUN, CMD_ORDERED, Machine
+from emu.workload import script as s
+from emu.workload.case import Case, Step, load_case, script_of
+from emu.workload.compare import Difference, after_differences, event_differences, result_differences
+from emu.zone.board import Board
+from emu.zone.event import Event
+from shm.core import Entry
+from shm.loader import Progress
+from shm.struct import address_of, dtype_of, size_of
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one case."""
+
+    case: str
+    operations: int
+    seconds: float
+    events: int
+    differences: tuple[Difference, ...] = field(default=())
+
+    @property
+    def matches(self) -> bool:
+        return not self.differences
+
+
+def _ordered(board: Board, index: int) -> int:
+    """CMD_ORDERED: ops, handles, first, last, procs, mine."""
+    return int(s.run_ordered(board.m, board.cpu(index), *board.cpu(index).command_args))
+
+
+def _free_run(board: Board, index: int) -> int:
+    """CMD_FREE_RUN: ops, handles, first, last."""
+    return int(s.run_free(board.m, board.cpu(index), *board.cpu(index).command_args[:4]))
+
+
+SCRIPT_HANDLERS: dict[int, Handler] = {CMD_ORDERED: _ordered, CMD_FREE_RUN: _free_run}
+SCRIPT_ENTRIES: tuple[Entry, ...] = (s.run_ordered, s.run_free)  # type: ignore[assignment]
+
+
+def script_bytes(operations: int, handles: int) -> int:
+    """Size of the script area for so many operations and handles."""
+    return operations * s.OP_SIZE + handles * s.HANDLE_SIZE + 4096
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A script in a machine's script area."""
+
+    ops: Any  # ctypes array of Op
+    array: np.ndarray[Any, Any]  # the same memory
+    handles: np.ndarray[Any, Any]
+    ops_at: int
+    handles_at: int
+
+
+def place(machine: Machine, operations: int, handles: int) -> Placed:
+    """Room for a script; handles empty."""
+    import ctypes
+
+    m, base = machine.m, address_of(machine.m)
+    handles_at = m.script + -(-operations * s.OP_SIZE // 64) * 64
+    ops = (s.Op * operations).from_address(base + m.script)
+    raw = (ctypes.c_uint8 * (handles * s.HANDLE_SIZE)).from_address(base + handles_at)
+    table = np.frombuffer(raw, dtype=dtype_of(s.Handle))
+    table["pfn"] = -1
+    array = np.frombuffer((ctypes.c_uint8 * (operations * size_of(s.Op))).from_address(base + m.script), dtype_of(s.Op))
+    return Placed(ops, array, table, m.script, handles_at)
+
+
+def _fill(placed: Placed, steps: Sequence[Step]) -> None:
+    for name in ("code", "cpu", "order", "gfp", "handle", "nid", "zid", "nodemask", "n", "pfn"):
+        placed.array[name] = [getattr(step, name) for step in steps]
+
+
+def run_ordered(machine: Machine, placed: Placed, count: int, tick: Callable[[], None] | None = None) -> None:
+    """Execute a placed script in its order on the machine's processes."""
+    procs = machine.processes
+    machine.m.turn = 0
+    for i in range(procs):
+        machine.post(machine.party(i), CMD_ORDERED, placed.ops_at, placed.handles_at, 0, count, procs, i)
+    machine.wait([machine.party(i) for i in range(procs)], tick=tick)
+
+
+def verify_case(path: Path, *, processes: int | None = None, progress: Progress | None = None) -> Verdict:
+    """Run a recorded case on real processes and compare everything with the kernel's record."""
+    case = load_case(path)
+    steps = script_of(case)
+    cpus = len(case.before["cpu_node"])
+    if processes is not None and processes > cpus:
+        processes -= processes % cpus  # each CPU is played by equally many
+    handles = 1 + max((step.handle + max(step.n, 1) for step in steps), default=0)
+    machine = Machine(
+        MachineConfig(cpus=cpus), state=case.before, kswapd=False,
+        ring_capacity=1 << 14, script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS,
+        entries=SCRIPT_ENTRIES, progress=progress, processes=processes,
+    )  # fmt: skip
+    with machine:
+        return _verify(machine, case, steps, handles)
+
+
+def _verify(machine: Machine, case: Case, steps: list[Step], handles: int) -> Verdict:
+    if case.meta["mode"] == "stop":  # the caller is the stopper thread, a real-time task
+        for i in range(machine.m.nr_cpus):
+            machine.board.task(i).rt = 1
+    placed = place(machine, len(steps), handles)
+    _fill(placed, steps)
+    machine.trace(True)
+    machine.keep_events = True
+    began = time.perf_counter()
+    run_ordered(machine, placed, len(steps))
+    seconds = time.perf_counter() - began
+    machine.pump()
+    events = np.concatenate(machine.events) if machine.events else np.zeros(0, dtype_of(Event))
+    found = [*result_differences(steps, placed.ops), *after_differences(case.after, machine.state())]
+    if machine.lost_events():
+        found.append(Difference("kmem events", "all", f"{machine.lost_events()} lost"))
+    else:
+        found += event_differences(case, events)
+    return Verdict(case.name, len(steps), seconds, len(events), tuple(found))

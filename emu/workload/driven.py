@@ -1,0 +1,349 @@
+"""Driven replay: a recorded trace as operations.
+
+:func:`driven_script` takes from the trace what the page allocator does not decide: which pages are freed, isolated and
+drained and when, what sits on LRU lists, when counters are folded, what kswapd does to its node. What it decides (pages,
+merges, steals, watermarks, boosts, types of pageblocks, counters) is left to the emulator and compared afterwards.
+
+An event's context is its CPU, its task and whether it is in an interrupt; contexts nest on a CPU, and allocations nest
+within a context, since reclaim allocates. An action under a lock is placed at its first event with interrupts off,
+where no other CPU's action on the same zone can come between; other CPUs' unlocked reads may have seen it half done.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from emu.workload import driven_ops as d
+from emu.workload import script as s
+from emu.workload.case import OPS, Case, Line, Step
+from emu.zone.gfp import ALLOC_HARDER, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK, __GFP_ATOMIC
+from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
+
+CONTROL = "yxz"  # operations of a recording driver that set a sysctl
+UNDER_LOCK = (
+    "mm_page_alloc_zone_locked", "mm_page_alloc_extfrag", "oracle_pageblock", "oracle_move_freepages", "oracle_boost",
+)  # fmt: skip
+NO_PAGE = (1 << 64) - 1
+Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
+
+
+def fields_of(line: Line) -> dict[str, str]:
+    """``name=value`` pairs of an event."""
+    return dict(part.split("=", 1) for part in line.text.split() if "=" in part)
+
+
+@dataclass
+class _Attempt:
+    """One ``get_page_from_freelist()`` as far as it has got."""
+
+    kind: int
+    last: int  # latest event
+    locked: int = -1  # first event under the zone lock
+    failed: dict[int, int] = field(default_factory=dict)  # zone id -> free pages that the kernel read
+    nofragment: bool = False
+    flags: int = -1
+    lru: list[Step] = field(default_factory=list)
+
+
+@dataclass
+class _Alloc:
+    """One ``__alloc_pages_nodemask()`` in progress."""
+
+    enter: dict[str, str]
+    attempt: _Attempt
+    reclaiming: bool = False  # between attempts: what happens now isn't the allocator's
+    rt: bool = False
+    kind: int = d.ATTEMPT_FAST  # of its next attempt
+
+
+class DrivenScript:
+    """Builds the steps of a case; see :func:`driven_script`."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.steps: list[Step] = []
+        self.allocs: dict[Context, list[_Alloc]] = {}
+        self.waiting: dict[Context, Step] = {}  # a free or drain whose place depends on the context's next event
+        self.folds: dict[Context, tuple[int, int, int]] = {}  # the last zone and item folded
+        self.tasks: dict[int, tuple[int, int, int, int, int]] = {}  # CPU -> context of its last attempt
+        self.victims: set[int] = set()
+        self.listed = _listed(case.trace)
+        self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
+
+    def build(self) -> list[Step]:
+        """All steps in order."""
+        handlers = {name[3:]: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+        for line in self.case.trace:
+            where = (line.cpu, line.pid, line.flags[2])
+            waiting = self.waiting.pop(where, None)
+            if waiting is not None:
+                if line.event in ("oracle_buddy_free", "mm_page_pcpu_drain"):
+                    waiting.at = line.seq
+                self.steps.append(waiting)
+            if where in self.folds and line.event != "oracle_vmstat_fold":
+                del self.folds[where]
+            handler = handlers.get(line.event)
+            if handler is not None:
+                handler(where, line)
+        self.steps += self.waiting.values()
+        self.steps.sort(key=lambda step: step.at)
+        return list(self._with_contexts())
+
+    def _with_contexts(self) -> Iterator[Step]:
+        """The steps, each attempt and wake-up preceded by what is new about its task."""
+        on: dict[int, tuple[int, ...]] = {}
+        for step in self.steps:
+            task = step.recorded.get("task") if step.recorded else None
+            if task is not None and on.get(step.cpu) != task:
+                on[step.cpu] = task
+                flags, mems, irq, rt, victim = task
+                yield Step(step.at, d.OP_CONTEXT, step.cpu, irq, nid=rt, zid=victim, nodemask=mems, n=flags)
+            yield step
+
+    # --- frees --------------------------------------------------------------------------------------------------------
+
+    def on_mm_page_free(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        pfn, order = int(f["pfn"]), int(f["order"])
+        if order != 0:
+            self.waiting[where] = Step(line.seq, s.OP_FREE_PFN, line.cpu, order=order, pfn=pfn)
+            return
+        self.steps.append(Step(line.seq, s.OP_PREPARE, line.cpu, pfn=pfn))
+        if line.seq not in self.listed:
+            self.waiting[where] = Step(line.seq, d.OP_FREE_COMMIT, line.cpu, pfn=pfn)
+
+    def on_mm_page_free_batched(self, where: Context, line: Line) -> None:
+        self.waiting[where] = Step(line.seq, s.OP_COMMIT, line.cpu, pfn=int(fields_of(line)["pfn"]))
+
+    def on_oracle_drain(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        nid, zid, count = int(f["nid"]), int(f["zid"]), int(f["count"])
+        if f["who"] == "drain":
+            self._between_attempts(where, line)
+            self.waiting[where] = Step(line.seq, s.OP_DRAIN_ZONE, line.cpu, nid=nid, zid=zid)
+        elif f["who"] == "threshold":
+            self.steps.append(Step(line.seq, s.OP_THRESHOLD, line.cpu, nid=nid, zid=zid, n=count))
+
+    def on_oracle_vmstat_fold(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        this = int(f["nid"]), int(f["zid"]), int(f["item"])
+        if where not in self.folds or self.folds[where] >= this:
+            self.steps.append(Step(line.seq, s.OP_FOLD, line.cpu, n=int(line.pid != 0)))
+        self.folds[where] = this
+
+    # --- compaction, kswapd, the OOM killer ---------------------------------------------------------------------------
+
+    def on_oracle_isolate_free(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        self.steps.append(Step(line.seq, d.OP_ISOLATE, line.cpu, int(f["order"]), pfn=int(f["pfn"])))
+
+    def on_oracle_rotate(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        pfn = int(f["pfn"])
+        self.steps.append(Step(line.seq, d.OP_ROTATE, line.cpu, n=int(f["head"]), pfn=pfn if pfn < 1 << 40 else -1))
+
+    def _kswapd(self, line: Line, what: int, nid: int, order: int = 0) -> None:
+        self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what))
+
+    def on_mm_vmscan_kswapd_wake(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        self._kswapd(line, d.KSWAPD_WAKES, int(f["nid"]), int(f["order"]))
+
+    def on_mm_vmscan_kswapd_sleep(self, where: Context, line: Line) -> None:
+        self._kswapd(line, d.KSWAPD_SLEEPS, int(fields_of(line)["nid"]))
+
+    def on_oracle_kswapd(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        nid, reclaimed = int(f["nid"]), int(f["a"])
+        self._kswapd(line, d.KSWAPD_RECLAIMED if reclaimed else d.KSWAPD_FAILED, nid)
+        self._kswapd(line, d.KSWAPD_SLEEPS, nid)
+
+    def on_mark_victim(self, where: Context, line: Line) -> None:
+        self.victims.add(int(fields_of(line)["pid"]))
+
+    def on_oracle_op(self, where: Context, line: Line) -> None:
+        if line.text.startswith("start"):
+            op = self.ops.get(line["seq"])
+            if op is not None:
+                self.steps.append(Step(line.seq, OPS[op["op"]], line.cpu, n=op.get("n", 0)))
+
+    # --- allocations --------------------------------------------------------------------------------------------------
+
+    def on_oracle_alloc_enter(self, where: Context, line: Line) -> None:
+        enter = fields_of(line)
+        attempt = _Attempt(d.ATTEMPT_FAST, line.seq, flags=int(enter["alloc_flags"], 0))
+        self.allocs.setdefault(where, []).append(_Alloc(enter, attempt))
+
+    def _current(self, where: Context) -> _Alloc | None:
+        stack = self.allocs.get(where)
+        return stack[-1] if stack else None
+
+    def _task(self, where: Context, alloc: _Alloc) -> tuple[int, ...]:
+        enter = alloc.enter
+        victim = int(where[1] in self.victims)
+        return int(enter["pflags"], 0), int(enter["mems"], 0), int(enter["irq"]), int(alloc.rt), victim
+
+    def _step(self, where: Context, alloc: _Alloc, at: int, code: int, **more: Any) -> Step:
+        e = alloc.enter
+        nid, nodemask = int(e["nid"]), int(e["nodemask"], 0)
+        recorded = {"task": self._task(where, alloc), **more.pop("recorded", {})}
+        return Step(at, code, where[0], int(e["order"]), int(e["gfp"], 0), nid=nid, nodemask=nodemask, recorded=recorded,
+                    **more)  # fmt: skip
+
+    def _end_attempt(self, where: Context, alloc: _Alloc, pfn: int, at: int) -> None:
+        """An attempt is over, without a page if ``pfn`` is -1; ``at`` is its place if it took no lock."""
+        attempt = alloc.attempt
+        if pfn < 0 and not attempt.failed and attempt.locked < 0:
+            return
+        place = attempt.locked if attempt.locked >= 0 else at if pfn >= 0 else attempt.last
+        for step in attempt.lru:
+            step.at = place
+            self.steps.append(step)
+        mask = 0
+        for zone in attempt.failed:
+            mask |= 1 << zone
+        self.steps.append(self._step(
+            where, alloc, place, d.OP_ATTEMPT, handle=mask, zid=attempt.flags, n=attempt.kind, pfn=pfn,
+            recorded={"failed": attempt.failed},
+        ))  # fmt: skip
+
+    def _next_attempt(self, alloc: _Alloc, seq: int) -> None:
+        alloc.attempt = _Attempt(alloc.kind, seq)
+        alloc.reclaiming = False
+
+    def on_oracle_wmark_fail(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is None:
+            return
+        f = fields_of(line)
+        zone, flags = int(f["nid"]) * MAX_NR_ZONES + int(f["zid"]), int(f["alloc_flags"], 0)
+        kind = d.ATTEMPT_OOM if flags & ALLOC_WMARK_MASK == ALLOC_WMARK_HIGH else alloc.kind
+        attempt = alloc.attempt
+        again = attempt.nofragment and not flags & ALLOC_NOFRAGMENT
+        if kind != attempt.kind or (zone in attempt.failed and not again):
+            self._end_attempt(where, alloc, -1, attempt.last)
+            self._next_attempt(alloc, line.seq)
+            alloc.attempt.kind = kind
+        attempt = alloc.attempt
+        attempt.nofragment = bool(flags & ALLOC_NOFRAGMENT)
+        if attempt.flags < 0:
+            attempt.flags = flags
+        attempt.failed[zone] = int(f["free"])
+        attempt.last = line.seq
+
+    def _between_attempts(self, where: Context, line: Line) -> None:
+        """Reclaim, compaction or a drain: whatever attempt there was has failed."""
+        alloc = self._current(where)
+        if alloc is not None and not alloc.reclaiming:
+            self._end_attempt(where, alloc, -1, line.seq)
+            self._next_attempt(alloc, line.seq)
+
+    def on_mm_vmscan_direct_reclaim_begin(self, where: Context, line: Line) -> None:
+        self._between_attempts(where, line)
+        alloc = self._current(where)
+        if alloc is not None:
+            alloc.reclaiming = True
+
+    def on_mm_vmscan_direct_reclaim_end(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is not None:
+            self._next_attempt(alloc, line.seq)
+
+    def on_mm_compaction_try_to_compact_pages(self, where: Context, line: Line) -> None:
+        self._between_attempts(where, line)
+
+    def on_oracle_slowpath(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is None:
+            return
+        f = fields_of(line)
+        step, flags = f["step"], int(f["alloc_flags"], 0)
+        if step == "got":
+            return
+        self._end_attempt(where, alloc, -1, line.seq)
+        if step in ("start", "retry"):
+            alloc.kind = d.ATTEMPT_START if step == "start" else d.ATTEMPT_RETRY
+            if step == "start":
+                alloc.rt = bool(flags & ALLOC_HARDER) and not int(f["gfp"], 0) & __GFP_ATOMIC
+            self.steps.append(self._step(where, alloc, line.seq, d.OP_WAKE, n=d.ATTEMPT_START))
+        elif step == "nopage":
+            alloc.kind = d.ATTEMPT_NOFAIL
+        self._next_attempt(alloc, line.seq)
+
+    def _under_lock(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is not None and alloc.attempt.locked < 0:
+            alloc.attempt.locked = line.seq
+
+    on_mm_page_alloc_zone_locked = on_mm_page_alloc_extfrag = _under_lock
+
+    def on_oracle_boost(self, where: Context, line: Line) -> None:
+        f = fields_of(line)
+        alloc = self._current(where)
+        if alloc is not None and not alloc.reclaiming:
+            self._under_lock(where, line)
+            return
+        nid, zid, cut = int(f["nid"]), int(f["zid"]), int(f["old"]) - int(f["new"])
+        self.steps.append(Step(line.seq, d.OP_CUT_BOOST, line.cpu, nid=nid, zid=zid, n=cut, recorded={"boost": int(f["new"])}))
+
+    def on_oracle_pageblock(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is None or alloc.reclaiming:
+            return
+        attempt = alloc.attempt
+        if attempt.locked < 0 and attempt.failed and attempt.kind == d.ATTEMPT_RETRY:
+            self._maybe_unreserve(where, alloc, line)
+        else:
+            self._under_lock(where, line)
+
+    def _maybe_unreserve(self, where: Context, alloc: _Alloc, line: Line) -> None:
+        """The first event under a lock after failures is a pageblock's type: a highatomic block given back, or a steal
+        of a whole block. Only the former is followed by a walk that counts no movable pages."""
+        self._under_lock(where, line)
+
+    def on_oracle_move_freepages(self, where: Context, line: Line) -> None:
+        alloc = self._current(where)
+        if alloc is None or alloc.reclaiming:
+            return
+        f = fields_of(line)
+        start, end, movable = int(f["start"]), int(f["end"]), int(f["movable"])
+        if movable >= 0:
+            self._under_lock(where, line)
+            alloc.attempt.lru.append(
+                Step(line.seq, d.OP_LRU, line.cpu, handle=end - start + 1, n=movable, pfn=start)
+            )
+        elif int(f["mt"]) != MIGRATE_HIGHATOMIC:
+            self.steps.append(self._step(where, alloc, line.seq, d.OP_UNRESERVE, n=alloc.attempt.kind))
+            alloc.attempt.locked = -1
+            self._between_attempts(where, line)
+
+    def on_mm_page_alloc(self, where: Context, line: Line) -> None:
+        stack = self.allocs.get(where)
+        if not stack:
+            return
+        alloc = stack.pop()
+        f = fields_of(line)
+        pfn = int(f["pfn"])
+        if pfn == NO_PAGE or set(f["page"]) == {"0"}:
+            pfn = -1
+        self._end_attempt(where, alloc, pfn, line.seq)
+
+
+def _listed(trace: list[Line]) -> set[int]:
+    """The ``mm_page_free`` events that only prepare a page of ``free_unref_page_list()``: a batched one follows."""
+    listed: set[int] = set()
+    waiting: set[tuple[int, str]] = set()
+    for line in reversed(trace):
+        if line.event == "mm_page_free_batched":
+            waiting.add((line.pid, fields_of(line)["pfn"]))
+        elif line.event == "mm_page_free":
+            key = line.pid, fields_of(line)["pfn"]
+            if key in waiting:
+                waiting.remove(key)
+                listed.add(line.seq)
+    return listed
+
+
+def driven_script(case: Case) -> list[Step]:
+    """The operations of a recorded case for a driven replay, in trace order."""
+    return DrivenScript(case).build()

@@ -1,0 +1,289 @@
+"""Operations of a driven replay: single steps of kernel actions that sleep, or that another CPU can come between.
+
+An allocation is one operation per attempt (``get_page_from_freelist()``), because between two attempts its task may
+reclaim, wait, or let others run. What the allocator doesn't decide (which pages are on an LRU list, what compaction
+isolates, when kswapd sleeps) arrives as operations too. Importing this module gives ``script.do_driven`` its body.
+"""
+
+from emu.cpu.page_alloc import alloc_context, alloc_flags_nofragment, get_page_from_freelist, prepare_alloc_pages
+from emu.cpu.pageset import free_unref_page_commit
+from emu.cpu.free import S_FREE_UNREF
+from emu.cpu.slowpath import __gfp_pfmemalloc_flags, current_alloc_flags, gfp_to_alloc_flags
+from emu.cpu.task import __cpuset_node_allowed, current_gfp_context
+from emu.workload.script import Op, do_driven
+from emu.zone.event import trace_mm_page_alloc
+from emu.zone.gfp import (
+    __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_NO_WATERMARKS,
+    ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK,
+)  # fmt: skip
+from emu.zone.highatomic import unreserve_highatomic_pageblock
+from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.isolation import __isolate_free_page, rotate_free_list
+from emu.zone.kswapd_wake import wake_all_kswapds
+from emu.zone.mmzone import (
+    MAX_NR_ZONES, NODEMASK_GIVEN, NODEMASK_NONE, AllocContext, Cpu, Machine, Zone, page_record, task_at, zone_at,
+)  # fmt: skip
+from emu.zone.page import (
+    NULL, PAGE_MAPPING_FLAGS, PAGE_MAPPING_MOVABLE, PG_buddy, PG_lru, TAIL_MAPPING, PageTail, clear_flag, page_zone,
+    pfn_to_page, set_flag,
+)  # fmt: skip
+from emu.zone.vmstat import NR_FREE_PAGES, zone_page_state
+from emu.zone.watermark import wmark_pages, zone_watermark_fast
+from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from shm.core import core, implements
+from shm.point import site
+
+OP_CONTEXT = 21  # the task that runs now: n = PF_* flags, nodemask = mems_allowed, order = in_interrupt, nid = rt,
+#                  zid = OOM victim
+OP_ATTEMPT = 22  # n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones recorded as too low, by zone_id
+OP_WAKE = 23  # wake_all_kswapds() of an allocation's slow path
+OP_UNRESERVE = 24
+OP_ISOLATE = 25
+OP_ROTATE = 26
+OP_LRU = 27  # n of the block's pages in use, from pfn to pfn + handle, are on an LRU list
+OP_CUT_BOOST = 28  # kswapd takes n off the zone's boost
+OP_KSWAPD = 29  # n = KSWAPD_*
+OP_FREE_COMMIT = 30  # the second half of free_unref_page()
+
+ATTEMPT_FAST = 0
+ATTEMPT_START = 1  # after the restart label
+ATTEMPT_RETRY = 2  # after the retry label, and later ones of that round
+ATTEMPT_OOM = 3
+ATTEMPT_NOFAIL = 4
+
+KSWAPD_WAKES = 0
+KSWAPD_SLEEPS = 1
+KSWAPD_RECLAIMED = 2
+KSWAPD_FAILED = 3
+
+FORCED_FAIL = 1
+FORCED_PASS = 2
+WRONG_FLAGS = 4
+ENOUGH = 1 << 40  # shifts a watermark out of reach
+S_ISOLATE = site("driven:isolate")
+S_ROTATE = site("driven:rotate")
+S_CUT_BOOST = site("driven:boost")
+
+
+@core
+def set_context(m: Machine, cpu: Cpu, op: Op) -> None:
+    """OP_CONTEXT"""
+    task = task_at(m, cpu.current)
+    task.process_flags = op.n
+    task.mems_allowed = op.nodemask
+    task.rt = op.nid
+    task.oom_victim = op.zid
+    cpu.irq_nesting = op.order
+
+
+@core
+def slow_context(m: Machine, cpu: Cpu, op: Op, ac: AllocContext) -> None:
+    """What the slow path makes of the context that the fast path leaves: its own flags and nodemask."""
+    kind = op.n
+    ac.alloc_mask = current_gfp_context(task_at(m, cpu.current), op.gfp & m.gfp_allowed_mask)
+    ac.spread_dirty_pages = 0
+    ac.nodemask_kind = NODEMASK_GIVEN if op.nodemask != 0 else NODEMASK_NONE
+    ac.alloc_flags = gfp_to_alloc_flags(m, cpu, ac.alloc_mask)
+    if kind >= ATTEMPT_RETRY:
+        reserve_flags = __gfp_pfmemalloc_flags(m, cpu, ac.alloc_mask)
+        if reserve_flags != 0:
+            ac.alloc_flags = current_alloc_flags(m, cpu, ac.alloc_mask, reserve_flags)
+        if ac.alloc_flags & ALLOC_CPUSET == 0 or reserve_flags != 0:
+            ac.nodemask_kind = NODEMASK_NONE
+    ac.preferred = next_zones_zonelist(m, cpu, ac, 0)
+    if kind == ATTEMPT_OOM:
+        ac.alloc_mask = (ac.alloc_mask | __GFP_HARDWALL) & ~__GFP_DIRECT_RECLAIM
+        ac.alloc_flags = ALLOC_WMARK_HIGH | ALLOC_CPUSET
+    elif kind == ATTEMPT_NOFAIL:
+        ac.alloc_flags = ALLOC_HARDER | ALLOC_CPUSET
+
+
+@core
+def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int, force: int) -> int:
+    """Compare the watermark verdicts that an attempt is going to reach with the recorded ones.
+
+    A verdict reads counters that other CPUs change, so the kernel's may come from another instant. It is noted in the
+    operation, and with ``force`` the mark is moved for this attempt; returns what :func:`unforce` needs.
+    """
+    last = -1 if wanted == NULL else page_zone(m, page_record(m, pfn_to_page(m, wanted)))
+    forced = 0
+    z = ac.preferred
+    while zonelist_zone(m, ac, z) != 0:
+        at = zonelist_zone(m, ac, z)
+        zone = zone_at(m, at)
+        skip = m.cpusets_enabled != 0 and ac.alloc_flags & ALLOC_CPUSET != 0
+        if not skip or __cpuset_node_allowed(m, cpu, zone.node, ac.alloc_mask):
+            mark = wmark_pages(zone, ac.alloc_flags & ALLOC_WMARK_MASK)
+            ok = zone_watermark_fast(m, zone, op.order, mark, ac.highest_zoneidx, ac.alloc_flags, ac.alloc_mask)
+            failed = op.handle >> zone.zone_id & 1 != 0
+            if failed:
+                op.free = zone_page_state(zone, NR_FREE_PAGES)
+                op.boost = mark
+            if ok == failed:
+                op.znid = zone.node
+                op.rzid = zone.zid
+                op.free = zone_page_state(zone, NR_FREE_PAGES)
+                op.boost = mark
+                op.pcp |= FORCED_FAIL if failed else FORCED_PASS
+                if force != 0:
+                    forced |= 1 << zone.zone_id
+                    zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH if failed else -ENOUGH
+        if at == last:
+            break
+        z = next_zones_zonelist(m, cpu, ac, z + 1)
+    return forced
+
+
+@core(cold=True)
+def unforce(m: Machine, forced: int, highest_zoneidx: int) -> None:
+    """Marks back to where they were."""
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            zone = m.nodes[nid].node_zones[zid]
+            if forced >> zone.zone_id & 1 != 0:
+                reserve = zone.lowmem_reserve[highest_zoneidx]
+                zone.lowmem_reserve[highest_zoneidx] = reserve + (ENOUGH if reserve < 0 else -ENOUGH)
+
+
+@core
+def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
+    """OP_ATTEMPT"""
+    ac = alloc_context()
+    gfp = op.gfp & m.gfp_allowed_mask
+    prepare_alloc_pages(m, cpu, gfp, op.order, op.nid, op.nodemask, ac)
+    if op.n == ATTEMPT_FAST:
+        ac.alloc_flags |= alloc_flags_nofragment(m, zonelist_zone(m, ac, ac.preferred), gfp)
+        ac.spread_dirty_pages = 0
+    else:
+        slow_context(m, cpu, op, ac)
+    op.freediff = ac.alloc_flags
+    op.pcp = 0
+    if op.zid >= 0 and op.zid != ac.alloc_flags:
+        op.pcp = WRONG_FLAGS
+    forced = 0
+    if ac.alloc_flags & ALLOC_NO_WATERMARKS == 0:
+        forced = judge(m, cpu, op, ac, wanted, 1)
+    op.pfn = get_page_from_freelist(m, cpu, ac.alloc_mask, op.order, ac.alloc_flags, ac)
+    if forced != 0:
+        unforce(m, forced, ac.highest_zoneidx)
+    if op.pfn != NULL:
+        trace_mm_page_alloc(m, cpu, op.pfn, op.order, ac.alloc_mask, ac.migratetype)
+
+
+@core
+def do_wake(m: Machine, cpu: Cpu, op: Op) -> None:
+    """OP_WAKE, OP_UNRESERVE"""
+    ac = alloc_context()
+    prepare_alloc_pages(m, cpu, op.gfp & m.gfp_allowed_mask, op.order, op.nid, op.nodemask, ac)
+    slow_context(m, cpu, op, ac)
+    if op.code == OP_UNRESERVE:
+        unreserve_highatomic_pageblock(m, cpu, ac, 0)
+    elif gfp_to_alloc_flags(m, cpu, ac.alloc_mask) & ALLOC_KSWAPD != 0:
+        wake_all_kswapds(m, cpu, op.order, ac.alloc_mask, ac)
+
+
+@core
+def isolate(m: Machine, cpu: Cpu, op: Op, pfn: int) -> None:
+    """OP_ISOLATE, with what ``split_map_pages()`` does next: every page gets its own reference."""
+    page = page_record(m, pfn_to_page(m, pfn))
+    zone = zone_at(m, page_zone(m, page))
+    flags = spin_lock_irqsave(cpu, zone.lock, S_ISOLATE)
+    if page.page_flags & PG_buddy != 0 and page.private == op.order:
+        op.pfn = __isolate_free_page(m, cpu, zone, pfn, op.order)
+    spin_unlock_irqrestore(m, cpu, zone.lock, flags)
+    for at in range(pfn, pfn + op.pfn):
+        page_record(m, pfn_to_page(m, at)).refcount = 1
+
+
+@core
+def rotate(m: Machine, cpu: Cpu, op: Op, pfn: int) -> None:
+    """OP_ROTATE. The kernel's loops may end on the list head itself: then there is no such page."""
+    op.pfn = 0
+    if pfn < 0 or pfn >= m.max_pfn:
+        return
+    zone = zone_at(m, page_zone(m, page_record(m, pfn_to_page(m, pfn))))
+    flags = spin_lock_irqsave(cpu, zone.lock, S_ROTATE)
+    op.pfn = 1 if rotate_free_list(m, zone, pfn, op.n) else -1
+    spin_unlock_irqrestore(m, cpu, zone.lock, flags)
+
+
+@core
+def mark_lru(m: Machine, op: Op, start: int) -> None:
+    """OP_LRU: single pages first, then tails of compound pages; ``pfn`` returns how many are missing."""
+    left = op.n
+    for at in range(start, start + op.handle):
+        page = page_record(m, pfn_to_page(m, at))
+        if page.page_flags & PG_buddy != 0:
+            continue
+        clear_flag(page, PG_lru)
+        if page.mapping & PAGE_MAPPING_FLAGS == PAGE_MAPPING_MOVABLE:
+            page.mapping = 0
+        if left > 0 and page.refcount > 0:
+            set_flag(page, PG_lru)
+            left -= 1
+    for at in range(start, start + op.handle):
+        page = page_record(m, pfn_to_page(m, at))
+        if page.page_flags & PG_buddy != 0 or page.refcount > 0:
+            continue
+        if left > 0 and (page.mapping == TAIL_MAPPING or PageTail(page)):
+            set_flag(page, PG_lru)
+            left -= 1
+    op.pfn = left
+
+
+@core
+def cut_boost(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
+    """OP_CUT_BOOST: the end of ``balance_pgdat()``; ``boost`` returns what is left."""
+    flags = spin_lock_irqsave(cpu, zone.lock, S_CUT_BOOST)
+    zone.watermark_boost -= min(zone.watermark_boost, op.n)
+    op.boost = zone.watermark_boost
+    spin_unlock_irqrestore(m, cpu, zone.lock, flags)
+
+
+@core
+def kswapd(m: Machine, op: Op) -> None:
+    """OP_KSWAPD: what kswapd itself does to its node's fields. ``free`` returns the order it found."""
+    node = m.nodes[op.nid]
+    if op.n == KSWAPD_WAKES:
+        op.free = node.kswapd_order
+        node.kswapd_order = 0
+        node.kswapd_highest_zoneidx = MAX_NR_ZONES
+        node.kswapd_wait.state = 0
+    elif op.n == KSWAPD_SLEEPS:
+        node.kswapd_wait.state = 1
+    elif op.n == KSWAPD_RECLAIMED:
+        node.kswapd_failures = 0
+    else:
+        node.kswapd_failures += 1
+
+
+@core
+def free_commit(m: Machine, cpu: Cpu, pfn: int) -> None:
+    """OP_FREE_COMMIT"""
+    flags = local_irq_save(cpu, S_FREE_UNREF)
+    free_unref_page_commit(m, cpu, pfn)
+    local_irq_restore(m, cpu, flags)
+
+
+@implements(do_driven)
+def do_driven_op(m: Machine, cpu: Cpu, op: Op, given: int) -> None:
+    """Execute one operation of this module."""
+    code = op.code
+    if code == OP_ATTEMPT:
+        do_attempt(m, cpu, op, given)
+    elif code == OP_FREE_COMMIT:
+        free_commit(m, cpu, given)
+    elif code == OP_CONTEXT:
+        set_context(m, cpu, op)
+    elif code == OP_WAKE or code == OP_UNRESERVE:
+        do_wake(m, cpu, op)
+    elif code == OP_ISOLATE:
+        isolate(m, cpu, op, given)
+    elif code == OP_ROTATE:
+        rotate(m, cpu, op, given)
+    elif code == OP_LRU:
+        mark_lru(m, op, given)
+    elif code == OP_CUT_BOOST:
+        cut_boost(m, cpu, op, m.nodes[op.nid].node_zones[op.zid])
+    elif code == OP_KSWAPD:
+        kswapd(m, op)

@@ -1,1 +1,0 @@
-"""Bit-exact comparison with a recorded kernel case."""
