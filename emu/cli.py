@@ -104,6 +104,15 @@ def _log_reports(machine: Any) -> None:
     machine.on_report = lambda event: console.print(render(event, machine.m), style="red")
 
 
+@app.callback()
+def options(verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log; twice: more.")] = 0) -> None:
+    """What all commands share."""
+    import logging
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+
+
 # --- commands -------------------------------------------------------------------------------------------------------------
 
 
@@ -407,9 +416,10 @@ def main() -> None:
         from emu.workload.trace import TraceError
         from emu.zone.boot import ShapeError
         from emu.zone.snapshot import StateError
+        from shm.core import CoreError
         from shm.segment import SegmentError
 
-        if isinstance(err, MachineError):
+        if isinstance(err, MachineError | CoreError):
             typer.echo(f"emu: {err}", err=True)
             raise SystemExit(1) from None
         known = (UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, OSError)

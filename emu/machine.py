@@ -25,18 +25,16 @@ import numpy as np
 import psutil
 
 from emu.config import MachineConfig, make_config
-from emu.cpu.free import __free_pages
-from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
-from emu.cpu.process import PROCESS_ENTRIES, STATE_BUSY, STATE_STARTING, Handler, cpu_main, kswapd_main
-from emu.cpu.slowpath import slowpath  # noqa: F401  (gives the seam its body)
+from emu.cpu.irq import raise_irq
+from emu.cpu.process import STATE_BUSY, STATE_STARTING, Handler, cpu_main, kswapd_main
+from emu.programs import load_all
+from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
-from emu.zone.event import EV_ALLOC, EV_SLOWPATH, EV_WAKEUP_KSWAPD, Event
+from emu.zone.event import EV_RECLAIM_RETRY, EV_WARN, Event
 from emu.zone.init import EXIT_OWNER_DEAD
-from emu.zone.mmzone import Cpu
-from emu.zone.mmzone import Machine as MachineRecord
+from emu.zone.mmzone import ZONE_NAMES, Cpu
 from emu.zone.snapshot import State
-from shm.atomic import clock_ns, fetch_add, futex_wait, load_acquire, store_release
-from shm.core import Entry, entry
+from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire, store_release
 from shm.loader import Progress
 from shm.point import site_name
 from shm.ring import Ring, ring_drain
@@ -56,31 +54,12 @@ class MachineError(RuntimeError):
     """A CPU's process ended or hangs: which, and what it held."""
 
 
-@entry
-def alloc_command(m: MachineRecord, cpu: Cpu) -> int:
-    """CMD_ALLOC: gfp, order, node (-1: the task's policy), nodemask."""
-    args = cpu.command_args
-    if args[2] < 0:
-        return alloc_pages(m, cpu, args[0], args[1])
-    return __alloc_pages_nodemask(m, cpu, args[0], args[1], args[2], args[3])
-
-
-@entry
-def free_command(m: MachineRecord, cpu: Cpu) -> int:
-    """CMD_FREE: pfn, order."""
-    __free_pages(m, cpu, cpu.command_args[0], cpu.command_args[1])
-    return 0
-
-
-MACHINE_ENTRIES: tuple[Entry, ...] = (alloc_command, free_command, *PROCESS_ENTRIES)  # type: ignore[assignment]
-
-
 def _alloc(board: Board, index: int) -> int:
-    return int(alloc_command(board.m, board.cpu(index)))
+    return alloc_command(board.m, board.cpu(index))
 
 
 def _free(board: Board, index: int) -> int:
-    return int(free_command(board.m, board.cpu(index)))
+    return free_command(board.m, board.cpu(index))
 
 
 @dataclass
@@ -102,8 +81,6 @@ def post_args(cpu: Cpu, code: int, args: Iterable[int]) -> None:
         cpu.command_args[i] = value
     store_release(cpu, "command", (cpu.command + 1) & 0xFFFFFFFF)
     fetch_add(cpu, "doorbell", 1)
-    from shm.atomic import futex_wake
-
     futex_wake(cpu, "doorbell", 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -112,8 +89,8 @@ class Machine:
 
     def __init__(
         self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = RING_CAPACITY,
-        script_size: int = 0, handlers: dict[int, Handler] | None = None, entries: Iterable[Entry] = (),
-        progress: Progress | None = None, kswapd: bool = True, processes: int | None = None, **values: Any,
+        script_size: int = 0, handlers: dict[int, Handler] | None = None, progress: Progress | None = None,
+        kswapd: bool = True, processes: int | None = None, **values: Any,
     ) -> None:  # fmt: skip
         """A machine as ``config`` or the keyword ``values`` say, or in a recorded ``state``.
 
@@ -126,19 +103,18 @@ class Machine:
         self.on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
         self._kswapd = kswapd
-        loaded = [*MACHINE_ENTRIES, *entries]
+        load_all(progress)
         tuning = self.config.tuning()
         if state is not None:
             self.board = Board.from_state(
-                state, tuning, ring_capacity=ring_capacity, script_size=script_size, entries=loaded, progress=progress,
+                state, tuning, ring_capacity=ring_capacity, script_size=script_size,
                 extra_parties=max(0, (processes or 0) - len(state["cpu_node"])),
             )  # fmt: skip
         else:
             shape = self.config.shape()
             self.board = Board.boot(
-                shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16, entries=loaded,
-                progress=progress,
-            )  # fmt: skip
+                shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16
+            )
         self.m = self.board.m
         self.processes = self.m.nr_cpus if processes is None else processes
         if self.config.trace:
@@ -256,7 +232,7 @@ class Machine:
     def locks(self) -> list[tuple[str, Spinlock]]:
         """All locks of the machine with their names."""
         found = [
-            (f"zone->lock of node {zone.node} {zone.zid}", zone.lock)
+            (f"zone->lock of node {zone.node} {ZONE_NAMES[zone.zid]}", zone.lock)
             for nid in range(self.m.nr_nodes)
             for zone in self.m.nodes[nid].node_zones
             if zone.present_pages
@@ -273,7 +249,7 @@ class Machine:
             if self.keep_events:
                 self.events.append(events)
             if self.on_report is not None:
-                for event in events[(events["kind"] > EV_WAKEUP_KSWAPD + 2) & (events["kind"] < EV_SLOWPATH - 1)]:
+                for event in events[(events["kind"] >= EV_WARN) & (events["kind"] < EV_RECLAIM_RETRY)]:
                     self.on_report(event)
 
     def lost_events(self) -> int:
@@ -330,6 +306,10 @@ class Machine:
         self.post(cpu, CMD_FREE, pfn, order)
         self.wait([cpu])
 
+    def interrupt(self, cpu: int, bits: int) -> None:
+        """Interrupt a CPU (``IRQ_NET``, ``IRQ_TIMER``, ``IRQ_IPI`` of :mod:`emu.cpu.irq`)."""
+        raise_irq(self.board.cpu(cpu), bits)
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def state(self, light: bool = False) -> State:
@@ -341,5 +321,3 @@ class Machine:
         own = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
         return self.board.segment.touched() + own
 
-
-assert EV_ALLOC == 1

@@ -22,7 +22,6 @@ from emu.workload.script import HANDLE_SIZE, Handle
 from emu.workload.trace import Trace, read_trace
 from emu.zone.board import Board
 from emu.zone.snapshot import State, StateError
-from shm.core import Entry
 from shm.loader import Progress
 from shm.struct import address_of, dtype_of, record_at
 
@@ -32,7 +31,6 @@ CMD_REPLAY = 6
 DATA = Path(__file__).parent / "data"
 DEMO = (DATA / "work_numa4.trace.gz", DATA / "work_numa4.before.json.gz")
 LEAST_MEMORY = 256 << 20
-REPLAY_ENTRIES: tuple[Entry, ...] = (ops.replay_slice,)  # type: ignore[assignment]
 
 
 def _replay(board: Board, index: int) -> int:
@@ -91,9 +89,8 @@ class Replay:
         tables = len(self.plan.ops) * ops.REPLAY_OP_SIZE + self.plan.handles * HANDLE_SIZE + count * ops.RESULT_SIZE
         handlers: dict[int, Handler] = {CMD_REPLAY: _replay}
         self.machine = Machine(
-            config, state=before, script_size=tables + 3 * 4096, handlers=handlers, entries=REPLAY_ENTRIES,
-            progress=progress,
-        )  # fmt: skip
+            config, state=before, script_size=tables + 3 * 4096, handlers=handlers, progress=progress
+        )
         self._place()
 
     def _config(self, cpus: int, values: dict[str, Any]) -> MachineConfig:

@@ -1,4 +1,4 @@
-"""Running things on a machine: recorded cases, traces, workloads."""
+"""``emu verify``: recorded kernel cases on a machine with real processes, compared bit for bit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from emu.workload.case import Case, Step, load_case, script_of
 from emu.workload.compare import Difference, after_differences, event_differences, result_differences
 from emu.zone.board import Board
 from emu.zone.event import Event
-from shm.core import Entry
 from shm.loader import Progress
 from shm.struct import address_of, dtype_of, size_of
 
@@ -49,7 +48,6 @@ def _free_run(board: Board, index: int) -> int:
 
 
 SCRIPT_HANDLERS: dict[int, Handler] = {CMD_ORDERED: _ordered, CMD_FREE_RUN: _free_run}
-SCRIPT_ENTRIES: tuple[Entry, ...] = (s.run_ordered, s.run_free)  # type: ignore[assignment]
 
 
 def script_bytes(operations: int, handles: int) -> int:
@@ -107,7 +105,7 @@ def verify_case(path: Path, *, processes: int | None = None, progress: Progress 
     machine = Machine(
         MachineConfig(cpus=cpus), state=case.before, kswapd=False,
         ring_capacity=1 << 14, script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS,
-        entries=SCRIPT_ENTRIES, progress=progress, processes=processes,
+        progress=progress, processes=processes,
     )  # fmt: skip
     with machine:
         return _verify(machine, case, steps, handles)

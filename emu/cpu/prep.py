@@ -16,14 +16,18 @@ PAGE_POISON = 0xAA
 def alloc_debug(m: Machine, cpu: Cpu, pfn: int, order: int, gfp: int) -> None:
     """``kernel_poison_pages(…, 1)``, ``set_page_owner()`` and zeroing, for every page of the block.
 
-    Differs from 5.10: a page's content is one byte in its ``PageExt``.
+    Poisoning switches init_on_alloc and init_on_free off. Differs from 5.10: a page's content is one byte in its
+    ``PageExt``.
     """
-    zero = gfp & __GFP_ZERO != 0 or m.page_debug & PD_INIT_ON_ALLOC != 0
+    debug = m.page_debug
+    if debug & PD_POISON != 0:
+        debug &= ~(PD_INIT_ON_ALLOC | PD_INIT_ON_FREE)
+    zero = gfp & __GFP_ZERO != 0 or debug & PD_INIT_ON_ALLOC != 0
     for at in range(pfn, pfn + (1 << order)):
         ext = page_ext_record(m, m.page_ext + at * PAGE_EXT_SIZE)
         if m.page_debug & PD_POISON != 0 and ext.content != PAGE_POISON and ext.owner_cpu != 0:
             record(m, cpu, EV_POISON, at, order, 0, gfp, ext.content, 0)
-        if zero and m.page_debug & PD_INIT_ON_FREE == 0:
+        if zero and debug & PD_INIT_ON_FREE == 0:
             ext.content = 0
         if m.page_debug & PD_OWNER != 0:
             ext.order = order

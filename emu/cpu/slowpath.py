@@ -131,7 +131,8 @@ def __alloc_pages_cpuset_fallback(
 def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> None:
     """``mm/page_alloc.c:warn_alloc() (5.10)``: the report's text is made by whoever reads the ring."""
     if gfp_mask & __GFP_NOWARN == 0:
-        record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, ac.nodemask, ac.highest_zoneidx)
+        nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
+        record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
 
 
 @core(cold=True)

@@ -41,6 +41,7 @@ class _Attempt:
     locked: int = -1  # first event under the zone lock
     failed: dict[int, int] = field(default_factory=dict)  # zone id -> free pages that the kernel read
     nofragment: bool = False
+    boosted: bool = False
     flags: int = -1
     lru: list[Step] = field(default_factory=list)
 
@@ -67,6 +68,7 @@ class DrivenScript:
         self.folds: dict[Context, tuple[int, int, int]] = {}  # the last zone and item folded
         self.tasks: dict[int, tuple[int, int, int, int, int]] = {}  # CPU -> context of its last attempt
         self.victims: set[int] = set()
+        self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
         self.listed = _listed(case.trace)
         self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
 
@@ -85,6 +87,10 @@ class DrivenScript:
             handler = handlers.get(line.event)
             if handler is not None:
                 handler(where, line)
+            if line.flags[2] != ".":
+                self.interrupts.setdefault(line.cpu, []).append(line)
+            elif line.cpu in self.interrupts:
+                del self.interrupts[line.cpu]
         self.steps += self.waiting.values()
         self.steps.sort(key=lambda step: step.at)
         return list(self._with_contexts())
@@ -121,6 +127,8 @@ class DrivenScript:
         if f["who"] == "drain":
             self._between_attempts(where, line)
             self.waiting[where] = Step(line.seq, s.OP_DRAIN_ZONE, line.cpu, nid=nid, zid=zid)
+        elif f["who"] == "expire":
+            self.waiting[where] = Step(line.seq, s.OP_EXPIRE_ZONE, line.cpu, nid=nid, zid=zid)
         elif f["who"] == "threshold":
             self.steps.append(Step(line.seq, s.OP_THRESHOLD, line.cpu, nid=nid, zid=zid, n=count))
 
@@ -128,7 +136,8 @@ class DrivenScript:
         f = fields_of(line)
         this = int(f["nid"]), int(f["zid"]), int(f["item"])
         if where not in self.folds or self.folds[where] >= this:
-            self.steps.append(Step(line.seq, s.OP_FOLD, line.cpu, n=int(line.pid != 0)))
+            # not with do_pagesets: pagesets age with every counter that is folded, most of which are others'
+            self.steps.append(Step(line.seq, s.OP_FOLD, line.cpu))
         self.folds[where] = this
 
     # --- compaction, kswapd, the OOM killer ---------------------------------------------------------------------------
@@ -275,13 +284,21 @@ class DrivenScript:
         if alloc is not None and alloc.attempt.locked < 0:
             alloc.attempt.locked = line.seq
 
-    on_mm_page_alloc_zone_locked = on_mm_page_alloc_extfrag = _under_lock
+    on_mm_page_alloc_extfrag = _under_lock
+
+    def on_mm_page_alloc_zone_locked(self, where: Context, line: Line) -> None:
+        """The last page taken is where the free count drops, which others read without the lock; so is the boost."""
+        alloc = self._current(where)
+        if alloc is not None and not alloc.attempt.boosted:
+            alloc.attempt.locked = line.seq
 
     def on_oracle_boost(self, where: Context, line: Line) -> None:
         f = fields_of(line)
         alloc = self._current(where)
         if alloc is not None and not alloc.reclaiming:
-            self._under_lock(where, line)
+            if not alloc.attempt.boosted:
+                alloc.attempt.locked = line.seq
+            alloc.attempt.boosted |= f["old"] != f["new"]
             return
         nid, zid, cut = int(f["nid"]), int(f["zid"]), int(f["old"]) - int(f["new"])
         self.steps.append(Step(line.seq, d.OP_CUT_BOOST, line.cpu, nid=nid, zid=zid, n=cut, recorded={"boost": int(f["new"])}))
@@ -326,7 +343,13 @@ class DrivenScript:
         pfn = int(f["pfn"])
         if pfn == NO_PAGE or set(f["page"]) == {"0"}:
             pfn = -1
-        self._end_attempt(where, alloc, pfn, line.seq)
+        self._end_attempt(where, alloc, pfn, self._taken_at(where, line, pfn))
+
+    def _taken_at(self, where: Context, line: Line, pfn: int) -> int:
+        """When a page came off the pcp list: before an interrupt that came in since, unless the interrupt freed it."""
+        came = self.interrupts.get(line.cpu, []) if where[2] == "." else []
+        freed = any(i.event == "mm_page_free" and int(fields_of(i)["pfn"]) == pfn for i in came)
+        return line.seq if not came or freed else came[0].seq - 1
 
 
 def _listed(trace: list[Line]) -> set[int]:

@@ -2,47 +2,13 @@
 
 from typing import Final
 
-_BITS: Final = (
-    "DMA", "HIGHMEM", "DMA32", "MOVABLE", "RECLAIMABLE", "HIGH", "IO", "FS", "ZERO", "ATOMIC", "DIRECT_RECLAIM",
-    "KSWAPD_RECLAIM", "WRITE", "NOWARN", "RETRY_MAYFAIL", "NOFAIL", "NORETRY", "MEMALLOC", "COMP", "NOMEMALLOC",
-    "HARDWALL", "THISNODE", "ACCOUNT",
-)  # fmt: skip
+from emu.zone.gfp import GFP_BITS_MASK
+from emu.zone.gfp_names import GFP_VALUES
 
-GFP_MASK: Final = (1 << len(_BITS)) - 1
+__all__ = ["GFP_MASK", "GFP_VALUES", "parse_gfp"]
+
+GFP_MASK: Final = GFP_BITS_MASK
 """Every bit that means something to a 5.10 kernel built without lockdep."""
-
-
-def _named_values() -> dict[str, int]:
-    value = {f"__GFP_{name}": 1 << bit for bit, name in enumerate(_BITS)}
-
-    def bits(*names: str) -> int:
-        return sum(value[f"__GFP_{name}"] for name in names)
-
-    reclaim = bits("DIRECT_RECLAIM", "KSWAPD_RECLAIM")
-    kernel = reclaim | bits("IO", "FS")
-    user = kernel | bits("HARDWALL")
-    movable = user | bits("HIGHMEM", "MOVABLE")
-    huge_light = (movable | bits("COMP", "NOMEMALLOC", "NOWARN")) & ~reclaim
-    return value | {
-        "__GFP_RECLAIM": reclaim,
-        "__GFP_NOLOCKDEP": 0,
-        "GFP_ATOMIC": bits("HIGH", "ATOMIC", "KSWAPD_RECLAIM"),
-        "GFP_KERNEL": kernel,
-        "GFP_KERNEL_ACCOUNT": kernel | bits("ACCOUNT"),
-        "GFP_NOWAIT": bits("KSWAPD_RECLAIM"),
-        "GFP_NOIO": reclaim,
-        "GFP_NOFS": reclaim | bits("IO"),
-        "GFP_USER": user,
-        "GFP_HIGHUSER": user | bits("HIGHMEM"),
-        "GFP_HIGHUSER_MOVABLE": movable,
-        "GFP_TRANSHUGE_LIGHT": huge_light,
-        "GFP_TRANSHUGE": huge_light | bits("DIRECT_RECLAIM"),
-        "none": 0,
-    }
-
-
-GFP_VALUES: Final = _named_values()
-"""Name -> gfp_t value: the single bits and the composite names."""
 
 
 def parse_gfp(text: str) -> tuple[int, tuple[str, ...]]:

@@ -116,7 +116,7 @@ def replay_op(m: Machine, cpu: Cpu, op: ReplayOp, handle: Handle, result: Replay
         if page.index != INDEX_BEFORE or page.refcount == 0:
             result.skipped += 1
             return True
-        let_go(m, op.n, 1)
+        let_go(m, op.n, op.order, 1)
         __free_pages(m, cpu, op.n, op.order)
         result.frees += 1
         return True

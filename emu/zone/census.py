@@ -180,7 +180,8 @@ class Census:
         made = self.blocks[first:last] & PB_INITIALISED != 0
         pfns = np.arange(first, last) << PAGEBLOCK_ORDER
         waiting = (pfns >= self.deferred[0]) & (pfns < self.deferred[1])
-        return pfns[~made & ~waiting & (self.kind[pfns - self.base] == UNCLAIMED)]
+        idle: Ints = pfns[~made & ~waiting & (self.kind[pfns - self.base] == UNCLAIMED)]
+        return idle
 
     def heads(self) -> tuple[Ints, Ints, Ints]:
         """All free blocks by pfn: pfns, orders, migratetypes of their lists."""

@@ -303,6 +303,7 @@ class Work(Struct):
 
 
 WORKS = 16
+RX_RING = 64
 
 
 @struct
@@ -336,6 +337,9 @@ class Cpu(Struct):
     work_head: int = u32()
     work_tail: int = u32()  # who flushes sleeps on it
     works: Array[Work] = array(Work, WORKS)
+    rx_ring: Array[int] = array(i64, RX_RING)  # the network card's receive ring: pfn + 1
+    rx_next: int = i64()
+    rx_dropped: int = i64()
     work_lock: Spinlock = embed(Spinlock)
     vm_events: Array[int] = array(i64, NR_VM_EVENTS)
     warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports

@@ -20,7 +20,6 @@ from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_SKIP
-from emu.zone.setup import calculate_totalreserve_pages
 from emu.zone.vmstat import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import address_of, dtype_of, record_at
 
@@ -266,14 +265,16 @@ def load_state(m: Machine, state: State) -> None:
         _zone_in(m, z, pages, blocks)
     for n in state["nodes"]:
         _node_in(m, n)
-    calculate_totalreserve_pages(m)  # a state has the machine's sum, but node_dirty_ok() wants each node's part
-    m.totalreserve_pages = state["totalreserve_pages"]
 
 
 def _node_in(m: Machine, n: State) -> None:
     node, base = m.nodes[n["nid"]], address_of(m)
     for name in ("kswapd_order", "kswapd_failures", "kswapd_highest_zoneidx", "kcompactd_max_order", "pgdat_flags"):
         setattr(node, name, n[name])
+    # a state has only the machine's sum of this; it was computed without boost
+    node.totalreserve_pages = sum(
+        min(max(z.lowmem_reserve) + z.watermark[2], z.managed_pages) for z in node.node_zones if z.present_pages
+    )
     node.nr_zones, node.node_start_pfn = n["nr_zones"], n["start_pfn"]
     node.node_spanned_pages, node.node_present_pages = n["spanned"], n["present"]
     node.kswapd_wait.state = n["kswapd_waiting"]

@@ -57,7 +57,7 @@ def validate(m: Machine, from_boot: bool = False) -> list[str]:
         in_use += census.taken
         out += [f"{census.name}: {text}" for text in found]
     if from_boot:
-        out += events_account_for_pages(m, in_use)
+        out += [*events_account_for_pages(m, in_use), *reserves_add_up(m)]
     return out
 
 
@@ -104,14 +104,17 @@ def seqcounts_are_even(m: Machine) -> Findings:
             yield f"cpu {i}: mems_allowed_seq expected even, found {task.mems_allowed_seq.sequence}"
 
 
-def totals_add_up(m: Machine) -> Findings:
-    """A node's present pages are its zones'; totalreserve_pages is the nodes'."""
-    nodes = [m.nodes[nid] for nid in range(m.nr_nodes)]
-    for node in nodes:
-        present = sum(zone.present_pages for zone in node.node_zones)
-        if present != node.node_present_pages:
-            yield f"node {node.node_id}: node_present_pages expected {present}, found {node.node_present_pages}"
-    reserve = sum(node.totalreserve_pages for node in nodes)
+def present_pages_add_up(m: Machine) -> Findings:
+    """A node's present pages are its zones'."""
+    for nid in range(m.nr_nodes):
+        present = sum(zone.present_pages for zone in m.nodes[nid].node_zones)
+        if present != m.nodes[nid].node_present_pages:
+            yield f"node {nid}: node_present_pages expected {present}, found {m.nodes[nid].node_present_pages}"
+
+
+def reserves_add_up(m: Machine) -> Findings:
+    """totalreserve_pages is the nodes' (``from_boot`` only: a recorded state doesn't say the parts)."""
+    reserve = sum(m.nodes[nid].totalreserve_pages for nid in range(m.nr_nodes))
     if reserve != m.totalreserve_pages:
         yield f"totalreserve_pages expected {reserve}, the nodes' sum, found {m.totalreserve_pages}"
 
@@ -432,8 +435,8 @@ def managed_is_conserved(z: Census) -> Findings:
 
 
 MACHINE_RULES: tuple[Callable[[Machine], Findings], ...] = (
-    irqs_are_on, locks_are_free, rings_are_sane, seqcounts_are_even, totals_add_up, node_diffs_are_small,
-    misses_are_foreign, charges_are_sane,
+    irqs_are_on, locks_are_free, rings_are_sane, seqcounts_are_even, present_pages_add_up,
+    node_diffs_are_small, misses_are_foreign, charges_are_sane,
 )  # fmt: skip
 ZONE_RULES: tuple[Callable[[Census], Findings], ...] = (
     geometry, lists_are_linked, nr_free_is_right, heads_are_aligned, heads_are_buddies, blocks_dont_overlap,

@@ -1,0 +1,71 @@
+"""Interrupts: pending, masked, delivered where 5.10 would deliver them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from emu.cpu.irq import IRQ_NET, IRQ_TIMER, net_stop, raise_irq
+from emu.cpu.page_alloc import alloc_pages
+from emu.machine import Machine
+from emu.programs import load_all
+from emu.zone.board import Board
+from emu.zone.boot import shape_of
+from emu.zone.irq import local_irq_restore, local_irq_save
+from emu.zone.mmzone import Cpu
+from emu.zone.mmzone import Machine as MachineRecord
+from emu.zone.validate import validate
+from shm import loader
+from shm.core import entry
+from shm.point import site
+
+HERE = site("test_irq:irqsave")
+
+
+@entry
+def masked_section(m: MachineRecord, cpu: Cpu) -> int:
+    """Interrupt entries seen inside and after a section with interrupts off: inside << 8 | after."""
+    flags = local_irq_save(cpu, HERE)
+    cpu.irq_pending = 1
+    nested = local_irq_save(cpu, HERE)
+    local_irq_restore(m, cpu, nested)
+    inside = cpu.irq_entries
+    local_irq_restore(m, cpu, flags)
+    return inside << 8 | cpu.irq_entries
+
+
+@entry
+def alloc_with_pending(m: MachineRecord, cpu: Cpu) -> int:
+    """An order-0 allocation; a pending interrupt comes in when rmqueue_pcplist() restores interrupts."""
+    cpu.irq_pending = 1
+    return alloc_pages(m, cpu, 0xCC0, 0)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    load_all()
+    loader.load([masked_section, alloc_with_pending])  # type: ignore[list-item]
+    with Board.boot(shape_of(1, [1 << 14])) as b:
+        yield b
+
+
+def test_interrupts_wait_until_the_outermost_restore(board: Board) -> None:
+    assert masked_section(board.m, board.cpu(0)) == 0 << 8 | 1
+
+
+def test_interrupt_inside_an_allocation_uses_the_same_pageset(board: Board) -> None:
+    cpu = board.cpu(0)
+    pfn = alloc_with_pending(board.m, cpu)
+    taken = [page - 1 for page in cpu.rx_ring if page]
+    assert cpu.irq_entries == 1 and len(taken) == 8 and pfn not in taken
+    assert cpu.irqs_off == 0 and cpu.irq_nesting == 0
+    assert net_stop(board.m, cpu) == 8
+    assert validate(board.m) == []
+
+
+def test_a_cpu_process_serves_interrupts_while_it_idles() -> None:
+    with Machine(cpus=1, memory="64M") as m:
+        before = m.m.jiffies
+        raise_irq(m.board.cpu(0), IRQ_NET | IRQ_TIMER)
+        while m.board.cpu(0).irq_entries == 0:
+            m.supervise()
+        assert m.m.jiffies == before + 1
