@@ -56,7 +56,9 @@ def _config(
 ) -> MachineConfig:  # fmt: skip
     from emu.config import load_config
 
-    values = {k: v for k, v in {"cpus": cpus, "memory": memory, "nodes": nodes or None, **more}.items() if v is not None}
+    values = {
+        k: v for k, v in {"cpus": cpus, "memory": memory, "nodes": nodes or None, **more}.items() if v is not None
+    }
     if sysctl:
         values["sysctl"] = dict(_values(text, "--sysctl") for text in sysctl)
     if boot:
@@ -113,7 +115,7 @@ def options(verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, 
     logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-# --- commands -------------------------------------------------------------------------------------------------------------
+# --- commands ---
 
 
 @app.command()
@@ -131,11 +133,22 @@ def run(
     from emu.run import WorkloadRun
 
     config = _config(
-        machine, cpus, memory, node, sysctl, boot, workload=workload, duration=duration, operations=operations, seed=seed
+        machine,
+        cpus,
+        memory,
+        node,
+        sysctl,
+        boot,
+        workload=workload,
+        duration=duration,
+        operations=operations,
+        seed=seed,
     )
     with _stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         _log_reports(work.machine)
-        with Screen(work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json) as screen:
+        with Screen(
+            work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json
+        ) as screen:
             result = work.run(tick=screen)
         lines = [
             f"{config.workload}: {result.ops:,} operations on {config.cpus} CPUs in {result.seconds:.2f} s, "
@@ -152,12 +165,14 @@ def run(
 def replay(
     trace: Annotated[Path, typer.Argument(help="Text of ftrace, trace-cmd report or perf script; .gz too.")],
     order: Annotated[str, typer.Option(help="trace: the recorded global order; cpu: every CPU at will.")] = "trace",
-    before: Annotated[Path | None, typer.Option(help="State the recording began in (before.json.gz of a case).")] = None,
+    before: Annotated[Path | None, typer.Option(help="State it began in (before.json.gz of a case).")] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run a recorded kernel trace on CPU processes."""
-    _replay(trace, order, before, cpus, memory, node, sysctl, boot, out, as_json, quiet, f"emu check {out}/state.json.gz")
+    _replay(
+        trace, order, before, cpus, memory, node, sysctl, boot, out, as_json, quiet, f"emu check {out}/state.json.gz"
+    )
 
 
 @app.command()
@@ -165,7 +180,9 @@ def demo(out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = Fa
     """Replay a bundled trace of a real 5.10 kernel on 4 CPU processes."""
     from emu.replay import DEMO
 
-    _replay(DEMO[0], "trace", None, 4, None, ["256M", "256M"], None, None, out, as_json, quiet, "emu run --cpus 4 --mem 1G")
+    _replay(
+        DEMO[0], "trace", None, 4, None, ["256M", "256M"], None, None, out, as_json, quiet, "emu run --cpus 4 --mem 1G"
+    )
 
 
 def _replay(
@@ -198,10 +215,14 @@ def _replay(
         skipped = {**report.skipped, **report.not_replayed}
         why = "; ".join(f"{n:,} {reason}" for reason, n in skipped.items() if n) or "none"
         lines = [
-            f"replayed {report.events:,} events of {report.lines:,} lines on {report.cpus} CPU processes in "
-            f"{report.seconds:.2f} s: {report.events_per_second:,.0f} events/s, {report.order} order",
-            f"{report.allocs:,} allocations ({report.failed:,} failed), {report.frees:,} frees "
-            f"({report.frees_without_page:,} without a page here), {report.prelude:,} pages allocated beforehand",
+            (
+                f"replayed {report.events:,} events of {report.lines:,} lines on {report.cpus} CPU processes in "
+                f"{report.seconds:.2f} s: {report.events_per_second:,.0f} events/s, {report.order} order"
+            ),
+            (
+                f"{report.allocs:,} allocations ({report.failed:,} failed), {report.frees:,} frees "
+                f"({report.frees_without_page:,} without a page here), {report.prelude:,} pages allocated beforehand"
+            ),
             f"lines not replayed: {why}",
         ]
         _finish(dataclasses.asdict(report), lines, job.machine.board, out, as_json, follow)
@@ -254,7 +275,8 @@ def _in_mode(mode: str) -> None:
     if mode not in MODES:
         raise UsageError(f"--mode {mode}: give {', '.join(MODES)}")
     if mode != MODE:
-        os.execve(sys.executable, [sys.executable, "-m", "emu", *sys.argv[1:]], {**os.environ, "EMU_MODE": mode})
+        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": mode})  # noqa: S606  (ourselves)
 
 
 @app.command()
@@ -320,7 +342,7 @@ def check(
 
 @app.command()
 def bench(
-    keys: Annotated[list[str] | None, typer.Argument(help="repeat_o0 bulk_o0 rand_o0 repeat_o9 ... boot replay")] = None,
+    keys: Annotated[list[str] | None, typer.Argument(help="repeat_o0 bulk_o0 ... boot replay")] = None,
     gib: Annotated[list[int] | None, typer.Option(help="Memory in GiB; repeatable (default 1 and 8).")] = None,
     procs: Annotated[list[int] | None, typer.Option(help="CPU processes; repeatable (default 1 and 2).")] = None,
     as_json: Json = False, quiet: Quiet = False,
@@ -345,14 +367,14 @@ def ps(as_json: Json = False) -> None:
 
     from shm.segment import segments
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for s in segments():
         pid = int(str(s.facts["pid"]))
         children = len(psutil.Process(pid).children()) if s.alive else 0
         rows.append({"segment": s.name, "pid": pid, "alive": s.alive, "processes": children, "touched": s.touched})
     lines = [
         f"{r['segment']}  pid {r['pid']}  {'running' if r['alive'] else 'DEAD'}  {r['processes']} processes  "
-        f"{int(r['touched']) >> 20} MiB" for r in rows
+        f"{r['touched'] >> 20} MiB" for r in rows
     ]  # fmt: skip
     dead = any(not r["alive"] for r in rows)
     _print(as_json, {"machines": rows}, lines or ["no machine is running"], "emu gc" if dead else "")
@@ -385,7 +407,7 @@ def warmup(as_json: Json = False, quiet: Quiet = False) -> None:
     _print(as_json, {"seconds": seconds}, [f"ready in {seconds:.1f} s"], "emu run")
 
 
-# --- the way in -----------------------------------------------------------------------------------------------------------
+# --- the way in ---
 
 
 class _stoppable:

@@ -26,7 +26,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from emu.zone.boot import Shape, ShapeError, Tuning, shape_of
 from emu.zone.mmzone import (
-    MAX_CPUS, MAX_NUMNODES, PD_CHECK, PD_INIT_ON_ALLOC, PD_INIT_ON_FREE, PD_OWNER, PD_POISON,
+    MAX_CPUS,
+    MAX_NUMNODES,
+    PD_CHECK,
+    PD_INIT_ON_ALLOC,
+    PD_INIT_ON_FREE,
+    PD_OWNER,
+    PD_POISON,
 )  # fmt: skip
 
 __all__ = ["Boot", "ConfigError", "MachineConfig", "Sysctl", "load_config", "parse_size"]
@@ -59,13 +65,13 @@ class _Strict(BaseModel):
 class Sysctl(_Strict):
     """``/proc/sys/vm``"""
 
-    min_free_kbytes: int = Field(-1, ge=-1)
-    watermark_boost_factor: int = Field(15000, ge=0)
-    watermark_scale_factor: int = Field(10, ge=1, le=1000)
-    percpu_pagelist_fraction: int = Field(0, ge=0)
-    zone_reclaim_mode: int = Field(0, ge=0, le=7)
-    swappiness: int = Field(60, ge=0, le=100)
-    dirty_ratio: int = Field(20, ge=0, le=100)
+    min_free_kbytes: int = Field(default=-1, ge=-1)
+    watermark_boost_factor: int = Field(default=15000, ge=0)
+    watermark_scale_factor: int = Field(default=10, ge=1, le=1000)
+    percpu_pagelist_fraction: int = Field(default=0, ge=0)
+    zone_reclaim_mode: int = Field(default=0, ge=0, le=7)
+    swappiness: int = Field(default=60, ge=0, le=100)
+    dirty_ratio: int = Field(default=20, ge=0, le=100)
     lowmem_reserve_ratio: tuple[int, int, int, int] = (256, 256, 32, 0)
 
 
@@ -77,7 +83,7 @@ class Boot(_Strict):
     init_on_alloc: bool = False
     init_on_free: bool = False
     debug_pagealloc: bool = False
-    debug_guardpage_minorder: int = Field(0, ge=0, le=10)
+    debug_guardpage_minorder: int = Field(default=0, ge=0, le=10)
     page_reporting: bool = False
     transparent_hugepage: bool = True
     deferred_struct_pages: bool = False
@@ -86,15 +92,15 @@ class Boot(_Strict):
 class MachineConfig(_Strict):
     """A machine and what it runs."""
 
-    cpus: int = Field(4, ge=1, le=MAX_CPUS)
+    cpus: int = Field(default=4, ge=1, le=MAX_CPUS)
     memory: Size = 1 << 30
-    nodes: tuple[Size, ...] = Field((), max_length=MAX_NUMNODES)
+    nodes: tuple[Size, ...] = Field(default=(), max_length=MAX_NUMNODES)
     movable: Size = 0
     cma: Size = 0
     seed: int = 1
     workload: str = "mixed"
-    duration: float = Field(5.0, gt=0)
-    operations: int = Field(0, ge=0)
+    duration: float = Field(default=5.0, gt=0)
+    operations: int = Field(default=0, ge=0)
     trace: bool = False
     lock_stat: bool = False
     pin: bool = True

@@ -7,8 +7,8 @@
         m.free_pages(cpu=1, pfn=pfn, order=3)
         print(m.run("bulk", duration=1.0))
 
-The parent never allocates pages itself: it posts commands to the CPUs' processes and supervises them. A process that ends
-without having been told to is named, with what it held; the machine is then stopped and nothing is left behind.
+The parent never allocates pages itself: it posts commands to the CPUs' processes and supervises them. A process that
+ends without having been told to is named, with what it held; the machine is then stopped and nothing is left behind.
 """
 
 import logging
@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -41,7 +42,16 @@ from shm.ring import Ring, ring_drain
 from shm.spinlock import Spinlock
 from shm.struct import address_of, record_at
 
-__all__ = ["CMD_ALLOC", "CMD_FREE", "CMD_FREE_RUN", "CMD_ORDERED", "CMD_WORKLOAD", "Machine", "MachineError", "post_args"]
+__all__ = [
+    "CMD_ALLOC",
+    "CMD_FREE",
+    "CMD_FREE_RUN",
+    "CMD_ORDERED",
+    "CMD_WORKLOAD",
+    "Machine",
+    "MachineError",
+    "post_args",
+]
 
 log = logging.getLogger("emu.machine")
 
@@ -112,9 +122,7 @@ class Machine:
             )  # fmt: skip
         else:
             shape = self.config.shape()
-            self.board = Board.boot(
-                shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16
-            )
+            self.board = Board.boot(shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16)
         self.m = self.board.m
         self.processes = self.m.nr_cpus if processes is None else processes
         if self.config.trace:
@@ -132,9 +140,9 @@ class Machine:
             for i in range(self.processes):
                 core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
                 at = self.party(i)
-                self._fork(f"cpu{i}", at, lambda at=at, c=core_number: cpu_main(self.board, at, parent, c, self._handlers))
+                self._fork(f"cpu{i}", at, partial(cpu_main, self.board, at, parent, core_number, self._handlers))
             for nid in range(self.m.nr_nodes if self._kswapd else 0):
-                self._fork(f"kswapd{nid}", self.m.nr_cpus + nid, lambda n=nid: kswapd_main(self.board, n, parent))
+                self._fork(f"kswapd{nid}", self.m.nr_cpus + nid, partial(kswapd_main, self.board, nid, parent))
             self._wait(lambda: all(self.board.cpu(c.index).party.state != STATE_STARTING for c in self.children), 30.0)
         except BaseException:
             self.stop()
@@ -206,7 +214,8 @@ class Machine:
                 child.heartbeat, child.since = party.heartbeat, now
             elif now - child.since > SOFT_LOCKUP_S:
                 raise MachineError(
-                    f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! {self._waits(child)}"
+                    f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! "
+                    f"{self._waits(child)}"
                 )
         self.pump()
 
@@ -284,7 +293,9 @@ class Machine:
         cpu = self.board.cpu(index)
         return load_acquire(cpu, "answered") == cpu.command
 
-    def wait(self, indices: Iterable[int], timeout: float = 3600.0, tick: Callable[[], None] | None = None) -> list[int]:
+    def wait(
+        self, indices: Iterable[int], timeout: float = 3600.0, tick: Callable[[], None] | None = None
+    ) -> list[int]:
         """Wait for the answers of some CPUs, supervising meanwhile; ``tick`` is called every 10 ms or so."""
         which = list(indices)
 
@@ -320,4 +331,3 @@ class Machine:
         """Resident bytes: the segment's pages and the processes' own memory."""
         own = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
         return self.board.segment.touched() + own
-

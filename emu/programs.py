@@ -10,15 +10,15 @@ from emu.workload.catalogue import WORKLOAD_ENTRIES
 from emu.workload.command import COMMAND_ENTRIES
 from emu.zone.boot import BOOT_ENTRIES
 from shm import loader
-from shm.core import Entry
+from shm.core import Entry, as_entries
 from shm.loader import Progress
 
 __all__ = ["ENTRIES", "is_warm", "load_all"]
 
-ENTRIES: tuple[Entry, ...] = (
+ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *IRQ_ENTRIES, *COMMAND_ENTRIES, *WORKLOAD_ENTRIES,
     script.run_ordered, script.run_free, replay_ops.replay_slice,
-)  # type: ignore[assignment]  # fmt: skip
+)  # fmt: skip
 
 
 def load_all(progress: Progress | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gzip
 import json
 import time
@@ -10,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from emu.config import MachineConfig, make_config
 from emu.cpu.process import Handler
@@ -23,7 +20,7 @@ from emu.workload.trace import Trace, read_trace
 from emu.zone.board import Board
 from emu.zone.snapshot import State, StateError
 from shm.loader import Progress
-from shm.struct import address_of, dtype_of, record_at
+from shm.struct import address_of, record_at, records_at
 
 __all__ = ["DEMO", "Replay", "ReplayReport", "read_state", "replay_file"]
 
@@ -85,7 +82,7 @@ class Replay:
         self.trace, self.order = trace, order
         count = cpus or (len(before["cpu_node"]) if before else max(trace.cpus, 1))
         self.plan: Plan = plan_replay(trace, count, known_before=before is not None)
-        config = MachineConfig(cpus=count) if before else self._config(count, values or {})
+        config = make_config({"cpus": count}, "machine") if before else self._config(count, values or {})
         tables = len(self.plan.ops) * ops.REPLAY_OP_SIZE + self.plan.handles * HANDLE_SIZE + count * ops.RESULT_SIZE
         handlers: dict[int, Handler] = {CMD_REPLAY: _replay}
         self.machine = Machine(
@@ -104,10 +101,8 @@ class Replay:
         self.ops_at = m.script
         self.handles_at = self.ops_at + -(-len(plan.ops) * ops.REPLAY_OP_SIZE // 64) * 64
         self.results_at = self.handles_at + -(-plan.handles * HANDLE_SIZE // 64) * 64
-        raw = (ctypes.c_uint8 * (len(plan.ops) * ops.REPLAY_OP_SIZE)).from_address(base + self.ops_at)
-        np.frombuffer(raw, dtype_of(ops.ReplayOp))[:] = plan.ops
-        raw = (ctypes.c_uint8 * (max(plan.handles, 1) * HANDLE_SIZE)).from_address(base + self.handles_at)
-        np.frombuffer(raw, dtype_of(Handle))["pfn"] = ops.PENDING
+        records_at(ops.ReplayOp, base + self.ops_at, len(plan.ops))[:] = plan.ops
+        records_at(Handle, base + self.handles_at, max(plan.handles, 1))["pfn"] = ops.PENDING
 
     def results(self) -> list[ops.ReplayResult]:
         """Each CPU's counts, live."""
@@ -138,8 +133,8 @@ class Replay:
         total = self.results()
         return ReplayReport(
             str(self.trace.path), self.trace.lines, dict(self.trace.skipped), plan.not_replayed, self.order,
-            self.machine.m.nr_cpus, plan.events, plan.prelude, sum(r.allocs for r in total), sum(r.failed for r in total),
-            sum(r.frees for r in total), sum(r.skipped for r in total), sum(r.waits for r in total), seconds,
+            self.machine.m.nr_cpus, plan.events, plan.prelude, sum(r.allocs for r in total),
+            sum(r.failed for r in total), sum(r.frees for r in total), sum(r.skipped for r in total), sum(r.waits for r in total), seconds,
             plan.events / seconds if seconds else 0.0,
         )  # fmt: skip
 

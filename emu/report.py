@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -33,11 +32,11 @@ def write_report(directory: Path, summary: dict[str, Any], state: State) -> Path
         new.chmod(0o755)
         if directory.exists():
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=directory.parent))
-            os.rename(directory, old / "report")
-            os.rename(new, directory)
+            directory.rename(old / "report")
+            new.rename(directory)
             shutil.rmtree(old)
         else:
-            os.rename(new, directory)
+            new.rename(directory)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise

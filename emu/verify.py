@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from emu.config import MachineConfig
+from emu.config import make_config
 from emu.cpu.process import Handler
 from emu.machine import CMD_FREE_RUN, CMD_ORDERED, Machine
 from emu.workload import script as s
@@ -19,7 +19,7 @@ from emu.workload.compare import Difference, after_differences, event_difference
 from emu.zone.board import Board
 from emu.zone.event import Event
 from shm.loader import Progress
-from shm.struct import address_of, dtype_of, size_of
+from shm.struct import address_of, dtype_of, records_at
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Verdict:
 
 def _ordered(board: Board, index: int) -> int:
     """CMD_ORDERED: ops, handles, first, last, procs, mine."""
-    return int(s.run_ordered(board.m, board.cpu(index), *board.cpu(index).command_args))
+    return int(s.run_ordered(board.m, board.cpu(index), *board.cpu(index).command_args[:6]))
 
 
 def _free_run(board: Board, index: int) -> int:
@@ -68,15 +68,12 @@ class Placed:
 
 def place(machine: Machine, operations: int, handles: int) -> Placed:
     """Room for a script; handles empty."""
-    import ctypes
-
     m, base = machine.m, address_of(machine.m)
     handles_at = m.script + -(-operations * s.OP_SIZE // 64) * 64
     ops = (s.Op * operations).from_address(base + m.script)
-    raw = (ctypes.c_uint8 * (handles * s.HANDLE_SIZE)).from_address(base + handles_at)
-    table = np.frombuffer(raw, dtype=dtype_of(s.Handle))
+    table = records_at(s.Handle, base + handles_at, handles)
     table["pfn"] = -1
-    array = np.frombuffer((ctypes.c_uint8 * (operations * size_of(s.Op))).from_address(base + m.script), dtype_of(s.Op))
+    array = records_at(s.Op, base + m.script, operations)
     return Placed(ops, array, table, m.script, handles_at)
 
 
@@ -103,7 +100,7 @@ def verify_case(path: Path, *, processes: int | None = None, progress: Progress 
         processes -= processes % cpus  # each CPU is played by equally many
     handles = 1 + max((step.handle + max(step.n, 1) for step in steps), default=0)
     machine = Machine(
-        MachineConfig(cpus=cpus), state=case.before, kswapd=False,
+        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False,
         ring_capacity=1 << 14, script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS,
         progress=progress, processes=processes,
     )  # fmt: skip

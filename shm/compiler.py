@@ -141,7 +141,7 @@ def _call(info: CoreInfo) -> Any:
     return _intrinsic(info.body.__name__, typed, len(sig.params))
 
 
-def _accessor(at: At) -> Any:
+def _accessor(at: At[Any]) -> Any:
     record = record_type(at.cls)
 
     def typed(typingctx: Any, base: Any, offset: Any) -> Any:
@@ -154,7 +154,7 @@ def _accessor(at: At) -> Any:
     return _intrinsic("At", typed, 2)
 
 
-def _stack(on: OnStack) -> Any:
+def _stack(on: OnStack[Any]) -> Any:
     record = record_type(on.cls)
 
     def typed(typingctx: Any) -> Any:

@@ -21,13 +21,13 @@ walks a call tree; all of a program is then linked into one LLVM module and opti
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar, get_type_hints, overload
+from typing import Any, Generic, TypeVar, get_type_hints, overload
 
 from shm.struct import Struct
 
 __all__ = [
-    "CHECKED", "INTERPRETED", "MODE", "CoreError", "CoreInfo", "Entry", "OnStack", "Primitive", "Seam", "core", "entry",
-    "implements", "primitive", "seam",
+    "CHECKED", "INTERPRETED", "MODE", "CoreError", "CoreInfo", "Entry", "OnStack", "Primitive", "Seam", "as_entries",
+    "core", "entry", "implements", "primitive", "seam",
 ]  # fmt: skip
 
 MODES = ("compiled", "checked", "interpreted")
@@ -38,6 +38,7 @@ if MODE not in MODES:
 CHECKED = MODE != "compiled"
 INTERPRETED = MODE == "interpreted"
 
+S = TypeVar("S", bound=Struct)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -163,6 +164,11 @@ def entry(fn: F) -> F:
     return Entry(fn)  # type: ignore[return-value]
 
 
+def as_entries(*functions: Any) -> tuple[Entry, ...]:
+    """Functions decorated with :func:`entry` as what they are to the loader (to a type checker they are functions)."""
+    return functions
+
+
 class Primitive:
     """An operation that Python can't write, such as an atomic: plain Python semantics and an LLVM lowering.
 
@@ -187,11 +193,11 @@ def primitive(lower: Callable[..., Any], literal: tuple[int, ...] = (), void: bo
     return make
 
 
-class OnStack:
+class OnStack(Generic[S]):
     """``ac = on_stack(AllocContext)()`` is a zeroed struct on the C stack of the calling core function."""
 
-    def __init__(self, cls: type[Struct]) -> None:
+    def __init__(self, cls: type[S]) -> None:
         self.cls = cls
 
-    def __call__(self) -> Any:
+    def __call__(self) -> S:
         return self.cls()

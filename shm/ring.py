@@ -4,14 +4,13 @@ A full ring keeps what it has and counts what it had to drop, so that ``written 
 that happened. The writer never waits for the reader.
 """
 
-import ctypes
 from typing import Any
 
 import numpy as np
 
 from shm.atomic import load_acquire, store_release
 from shm.core import core
-from shm.struct import Struct, address_of, dtype_of, i64, struct
+from shm.struct import Struct, address_of, i64, records_at, struct
 
 __all__ = ["Ring", "ring_commit", "ring_drain", "ring_init", "ring_reserve"]
 
@@ -60,10 +59,8 @@ def ring_commit(ring: Ring) -> None:
 
 def ring_drain(ring: Ring, kind: type[Struct]) -> np.ndarray[Any, Any]:
     """Take all complete records out, oldest first (the reader's side, in Python)."""
-    dtype = dtype_of(kind)
     head, tail = load_acquire(ring, "head"), ring.tail
-    whole: Any = (ctypes.c_uint8 * (ring.capacity * dtype.itemsize)).from_address(address_of(ring) + RING_HEADER)
-    slots = np.frombuffer(whole, dtype=dtype)
+    slots = records_at(kind, address_of(ring) + RING_HEADER, ring.capacity)
     taken: np.ndarray[Any, Any] = slots[np.arange(tail, head) & (ring.capacity - 1)].copy()
     store_release(ring, "tail", head)
     return taken

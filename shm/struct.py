@@ -15,26 +15,29 @@ byte offsets, so that every process may map it at another address.
 import ctypes
 import inspect
 from collections.abc import Iterator
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
 __all__ = [
     "Array", "At", "Struct", "address_of", "array", "dtype_of", "embed", "i8", "i16", "i32", "i64", "layout_of",
-    "offset_of", "record_at", "size_of", "struct", "u8", "u16", "u32",
+    "offset_of", "record_at", "records_at", "size_of", "struct", "u8", "u16", "u32",
 ]  # fmt: skip
 
-T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 S = TypeVar("S", bound="Struct")
 
 
-class Array(Protocol[T_co]):
+class Array(Protocol[T]):
     """A fixed-size array inside a struct."""
 
-    def __getitem__(self, index: int) -> T_co: ...
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "list[T]": ...
     def __setitem__(self, index: int, value: Any) -> None: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[T_co]: ...
+    def __iter__(self) -> Iterator[T]: ...
 
 
 class Struct(ctypes.Structure):
@@ -127,6 +130,12 @@ def record_at(cls: type[S], address: int) -> S:
     return cls.from_address(address)
 
 
+def records_at(cls: type[Struct], address: int, count: int) -> np.ndarray[Any, Any]:
+    """``count`` records at an address of this process as a numpy array that shares their memory."""
+    raw: Any = (ctypes.c_uint8 * (count * ctypes.sizeof(cls))).from_address(address)
+    return np.frombuffer(raw, dtype=dtype_of(cls))
+
+
 def _dtype(ctype: Any) -> np.dtype[Any]:
     if issubclass(ctype, ctypes.Array):
         return np.dtype((_dtype(ctype._type_), (ctype._length_,)))
@@ -161,14 +170,14 @@ def layout_of(cls: type[Struct]) -> str:
     return f"{cls.__name__}#{ctypes.sizeof(cls)}{{{' '.join(parts)}}}"
 
 
-class At:
+class At(Generic[S]):
     """Accessor for records behind a base record: ``page_at = At(Page)``, then ``page_at(m, offset)``.
 
     Compiled, it is one addition. Offsets are bytes from the start of the base record.
     """
 
-    def __init__(self, cls: type[Struct]) -> None:
+    def __init__(self, cls: type[S]) -> None:
         self.cls = cls
 
-    def __call__(self, base: Any, offset: int) -> Any:
+    def __call__(self, base: Any, offset: int) -> S:
         return self.cls.from_address(ctypes.addressof(base) + offset)

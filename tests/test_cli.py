@@ -32,7 +32,9 @@ def test_replay_prints_what_it_did_and_what_it_left_out(run_emu: RunEmu, tmp_pat
     assert "trace order" in result.stdout and "lines not replayed" in result.stdout
     assert "validate: clean" in result.stdout and f"report: {tmp_path / 'r'}" in result.stdout
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
-    assert summary["lines"] == summary["events"] + sum(summary["skipped"].values()) + sum(summary["not_replayed"].values())
+    assert summary["lines"] == summary["events"] + sum(summary["skipped"].values()) + sum(
+        summary["not_replayed"].values()
+    )
     assert (tmp_path / "r" / "proc" / "buddyinfo").read_text().startswith("Node 0, zone")
 
 
@@ -46,7 +48,21 @@ def test_replay_from_the_recorded_state(run_emu: RunEmu, tmp_path: Path, order: 
 
 
 def test_run_is_reproducible_per_cpu(run_emu: RunEmu, tmp_path: Path) -> None:
-    args = ("run", "--cpus", "1", "--mem", "64M", "--workload", "mixed", "-n", "20000", "--seed", "7", "--json", "--out")
+    args = (
+        "run",
+        "--cpus",
+        "1",
+        "--mem",
+        "64M",
+        "--workload",
+        "mixed",
+        "-n",
+        "20000",
+        "--seed",
+        "7",
+        "--json",
+        "--out",
+    )
     a, b = (json.loads(run_emu(*args, tmp_path / name).stdout) for name in "ab")
     assert a["ops"] == b["ops"] >= 20000 and a["by_order"] == b["by_order"]
     assert (tmp_path / "a/proc/buddyinfo").read_text() == (tmp_path / "b/proc/buddyinfo").read_text()
@@ -128,7 +144,10 @@ def test_state_of_another_version_is_refused(run_emu: RunEmu, tmp_path: Path) ->
 
 def _start_run(tmp_path: Path, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "emu", "run", "--cpus", "2", "--mem", "64M", "--duration", "60", "--out", str(tmp_path / "r"), *more],
+        [
+            sys.executable, "-m", "emu", "run", "--cpus", "2", "--mem", "64M", "--duration", "60",
+            "--out", str(tmp_path / "r"), *more,
+        ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
 

@@ -126,7 +126,11 @@ def _alive(pid: int) -> bool:
 
 def test_parent_killed_outright_leaves_nothing() -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
     )
     assert parent.stdin and parent.stdout
     path, *pids = parent.stdout.readline().split()
@@ -146,12 +150,14 @@ def test_stop_is_idempotent_and_unlinks() -> None:
     name = m.board.segment.path.name
     m.stop()
     m.stop()
-    assert name not in os.listdir(directory())
+    assert not (directory() / name).exists()
 
 
 def test_soft_lockup_names_what_the_cpu_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.machine.SOFT_LOCKUP_S", 0.3)
-    with pytest.raises(MachineError, match="soft lockup - CPU#0 stuck .* waiting at rmqueue:lock for zone->lock of node 0"):
+    with pytest.raises(
+        MachineError, match="soft lockup - CPU#0 stuck .* waiting at rmqueue:lock for zone->lock of node 0"
+    ):
         with Machine(cpus=1, memory="64M") as m:
             lock = m.m.nodes[0].node_zones[1].lock
             store_release(lock, "next", lock.next + 1)  # a holder that never lets go

@@ -13,7 +13,7 @@ from emu.zone.irq import do_IRQ
 from emu.zone.mmzone import RX_RING, Cpu, Machine
 from emu.zone.page import NULL
 from shm.atomic import fetch_or, xchg
-from shm.core import core, entry, implements
+from shm.core import as_entries, core, entry, implements
 
 IRQ_NET = 1
 IRQ_TIMER = 2
@@ -76,4 +76,4 @@ def handle_irq(m: Machine, cpu: Cpu) -> None:
     cpu.irqs_off = flags
 
 
-IRQ_ENTRIES = (raise_irq, net_stop)
+IRQ_ENTRIES = as_entries(raise_irq, net_stop)

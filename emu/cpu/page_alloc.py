@@ -1,4 +1,4 @@
-"""The fast path: from ``alloc_pages()`` to ``get_page_from_freelist()`` (``mm/page_alloc.c``, ``mm/mempolicy.c`` (5.10))."""
+"""The fast path: ``alloc_pages()`` to ``get_page_from_freelist()`` (``mm/page_alloc.c``, ``mempolicy.c`` (5.10))."""
 
 from emu.cpu.free import __free_pages
 from emu.cpu.prep import prep_new_page
@@ -143,7 +143,7 @@ def get_page_from_freelist(m: Machine, cpu: Cpu, gfp_mask: int, order: int, allo
 def prepare_alloc_pages(
     m: Machine, cpu: Cpu, gfp_mask: int, order: int, preferred_nid: int, nodemask: int, ac: AllocContext
 ) -> None:
-    """``mm/page_alloc.c:prepare_alloc_pages() (5.10)``: fills the context, ``alloc_mask`` and ``alloc_flags`` with it."""
+    """``mm/page_alloc.c:prepare_alloc_pages() (5.10)``: fills the context, with ``alloc_mask`` and ``alloc_flags``."""
     ac.highest_zoneidx = gfp_zone(gfp_mask)
     ac.zonelist = node_zonelist(m, preferred_nid, gfp_mask)
     ac.nodemask = nodemask

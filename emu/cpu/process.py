@@ -20,7 +20,7 @@ from emu.zone.board import Board
 from emu.zone.event import EV_KSWAPD_SLEEP, EV_KSWAPD_WAKE, record
 from emu.zone.mmzone import Cpu, Machine, Node
 from shm.atomic import clock_ns, fetch_add, futex_wake, load_acquire, store_release
-from shm.core import Entry, core, entry
+from shm.core import as_entries, core, entry
 from shm.waitqueue import finish_wait, prepare_to_wait, schedule
 
 __all__ = ["PROCESS_ENTRIES", "Handler", "answer", "cpu_main", "kswapd_main"]
@@ -72,7 +72,7 @@ def kswapd_round(m: Machine, cpu: Cpu, node: Node) -> bool:
     return True
 
 
-PROCESS_ENTRIES: tuple[Entry, ...] = (idle, kswapd_round)  # type: ignore[assignment]
+PROCESS_ENTRIES = as_entries(idle, kswapd_round)
 
 
 def answer(board: Board, cpu: Cpu, result: int) -> None:

@@ -131,7 +131,7 @@ def load_case(path: Path) -> Case:
     return Case(path, meta, before, after, ops, _trace(path / "trace.txt.gz"))
 
 
-# --- operations -----------------------------------------------------------------------------------------------------------
+# --- operations ---
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
 from emu.zone.mmzone import Cpu, Machine
-from shm.core import Entry, entry
+from shm.core import as_entries, entry
 
 __all__ = ["COMMAND_ENTRIES", "alloc_command", "free_command"]
 
@@ -24,4 +24,4 @@ def free_command(m: Machine, cpu: Cpu) -> int:
     return 0
 
 
-COMMAND_ENTRIES: tuple[Entry, ...] = (alloc_command, free_command)  # type: ignore[assignment]
+COMMAND_ENTRIES = as_entries(alloc_command, free_command)

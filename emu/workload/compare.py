@@ -94,7 +94,14 @@ def _compare(where: str, kernel: Any, ours: Any) -> Iterator[Difference]:
 
 def _theirs(line: Line) -> tuple[Any, ...]:
     if line.event == "mm_page_alloc_extfrag":
-        names = ("pfn", "alloc_order", "fallback_order", "alloc_migratetype", "fallback_migratetype", "change_ownership")
+        names = (
+            "pfn",
+            "alloc_order",
+            "fallback_order",
+            "alloc_migratetype",
+            "fallback_migratetype",
+            "change_ownership",
+        )
         return (line.event, *(line[n] for n in names))
     pfn = line["pfn"]
     if line.event == "mm_page_alloc" and set(line.field("page")) == {"0"}:

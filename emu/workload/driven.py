@@ -16,7 +16,7 @@ from typing import Any
 from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step
-from emu.zone.gfp import ALLOC_HARDER, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK, __GFP_ATOMIC
+from emu.zone.gfp import __GFP_ATOMIC, ALLOC_HARDER, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
@@ -67,6 +67,7 @@ class DrivenScript:
         self.waiting: dict[Context, Step] = {}  # a free or drain whose place depends on the context's next event
         self.folds: dict[Context, tuple[int, int, int]] = {}  # the last zone and item folded
         self.tasks: dict[int, tuple[int, int, int, int, int]] = {}  # CPU -> context of its last attempt
+        self.retiring: dict[Context, Step] = {}  # kswapd has balanced its node and takes the boosts back
         self.victims: set[int] = set()
         self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
         self.listed = _listed(case.trace)
@@ -84,6 +85,8 @@ class DrivenScript:
                 self.steps.append(waiting)
             if where in self.folds and line.event != "oracle_vmstat_fold":
                 del self.folds[where]
+            if where in self.retiring and line.event != "oracle_boost":
+                del self.retiring[where]
             handler = handlers.get(line.event)
             if handler is not None:
                 handler(where, line)
@@ -166,6 +169,7 @@ class DrivenScript:
         nid, reclaimed = int(f["nid"]), int(f["a"])
         self._kswapd(line, d.KSWAPD_RECLAIMED if reclaimed else d.KSWAPD_FAILED, nid)
         self._kswapd(line, d.KSWAPD_SLEEPS, nid)
+        self.retiring[where] = self.steps[-1]
 
     def on_mark_victim(self, where: Context, line: Line) -> None:
         self.victims.add(int(fields_of(line)["pid"]))
@@ -302,6 +306,8 @@ class DrivenScript:
             return
         nid, zid, cut = int(f["nid"]), int(f["zid"]), int(f["old"]) - int(f["new"])
         self.steps.append(Step(line.seq, d.OP_CUT_BOOST, line.cpu, nid=nid, zid=zid, n=cut, recorded={"boost": int(f["new"])}))
+        if where in self.retiring:
+            self.retiring[where].at = line.seq
 
     def on_oracle_pageblock(self, where: Context, line: Line) -> None:
         alloc = self._current(where)

@@ -5,27 +5,51 @@ reclaim, wait, or let others run. What the allocator doesn't decide (which pages
 isolates, when kswapd sleeps) arrives as operations too. Importing this module gives ``script.do_driven`` its body.
 """
 
+from emu.cpu.free import S_FREE_UNREF
 from emu.cpu.page_alloc import alloc_context, alloc_flags_nofragment, get_page_from_freelist, prepare_alloc_pages
 from emu.cpu.pageset import free_unref_page_commit
-from emu.cpu.free import S_FREE_UNREF
 from emu.cpu.slowpath import __gfp_pfmemalloc_flags, current_alloc_flags, gfp_to_alloc_flags
 from emu.cpu.task import __cpuset_node_allowed, current_gfp_context
 from emu.workload.script import Op, do_driven
 from emu.zone.event import trace_mm_page_alloc
 from emu.zone.gfp import (
-    __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_NO_WATERMARKS,
-    ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK,
+    __GFP_DIRECT_RECLAIM,
+    __GFP_HARDWALL,
+    ALLOC_CPUSET,
+    ALLOC_HARDER,
+    ALLOC_KSWAPD,
+    ALLOC_NO_WATERMARKS,
+    ALLOC_WMARK_HIGH,
+    ALLOC_WMARK_MASK,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.isolation import __isolate_free_page, rotate_free_list
 from emu.zone.kswapd_wake import wake_all_kswapds
 from emu.zone.mmzone import (
-    MAX_NR_ZONES, NODEMASK_GIVEN, NODEMASK_NONE, AllocContext, Cpu, Machine, Zone, page_record, task_at, zone_at,
+    MAX_NR_ZONES,
+    NODEMASK_GIVEN,
+    NODEMASK_NONE,
+    AllocContext,
+    Cpu,
+    Machine,
+    Zone,
+    page_record,
+    task_at,
+    zone_at,
 )  # fmt: skip
 from emu.zone.page import (
-    NULL, PAGE_MAPPING_FLAGS, PAGE_MAPPING_MOVABLE, PG_buddy, PG_lru, TAIL_MAPPING, PageTail, clear_flag, page_zone,
-    pfn_to_page, set_flag,
+    NULL,
+    PAGE_MAPPING_FLAGS,
+    PAGE_MAPPING_MOVABLE,
+    TAIL_MAPPING,
+    PageTail,
+    PG_buddy,
+    PG_lru,
+    clear_flag,
+    page_zone,
+    pfn_to_page,
+    set_flag,
 )  # fmt: skip
 from emu.zone.vmstat import NR_FREE_PAGES, zone_page_state
 from emu.zone.watermark import wmark_pages, zone_watermark_fast

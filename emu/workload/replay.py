@@ -1,8 +1,8 @@
 """A recorded trace as a workload: who allocated and freed what, in which order, on which CPU.
 
 Pages are matched by pfn while they live, so a free in the trace becomes a free of the page that *this* machine gave out
-for the matching allocation. Pages allocated before the recording began are allocated in a prelude, or are those of the state before,
-if one is given. A block freed in pieces (``split_page()``) is split here as well.
+for the matching allocation. Pages allocated before the recording began are allocated in a prelude, or are those of the
+state before, if one is given. A block freed in pieces (``split_page()``) is split here as well.
 """
 
 from dataclasses import dataclass, field

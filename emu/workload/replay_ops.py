@@ -5,8 +5,8 @@ from emu.cpu.page_alloc import alloc_pages
 from emu.cpu.workqueue import cpu_at, poll, ring_doorbell
 from emu.workload.script import HANDLE_SIZE, Handle, handle_at, let_go, wait_turn
 from emu.zone.mmzone import Cpu, Machine, cpu_record, page_record
-from emu.zone.snapshot import INDEX_BEFORE
 from emu.zone.page import PG_head, clear_flag, compound_order, pfn_to_page
+from emu.zone.snapshot import INDEX_BEFORE
 from shm.atomic import cpu_relax, load_acquire, store_release
 from shm.core import core, entry
 from shm.struct import At, Struct, i16, i32, i64, size_of, struct, u8, u32
@@ -138,7 +138,9 @@ def replay_op(m: Machine, cpu: Cpu, op: ReplayOp, handle: Handle, result: Replay
 
 
 @entry
-def replay_slice(m: Machine, cpu: Cpu, ops: int, handles: int, results: int, first: int, last: int, ordered: int) -> int:
+def replay_slice(
+    m: Machine, cpu: Cpu, ops: int, handles: int, results: int, first: int, last: int, ordered: int
+) -> int:
     """Execute this CPU's operations among ``[first, last)``; offsets of the three tables come first.
 
     ``ordered``: each run of operations of one CPU waits until all before it are done. Returns the operations done.

@@ -68,5 +68,3 @@ def random_below(run: Run, limit: int) -> int:
     x ^= (x << 17) & 0x7FFFFFFFFFFFFFFF
     run.random = x
     return (x >> 11) % limit
-
-

@@ -1,6 +1,6 @@
 """A machine's memory without processes: segment, records, boot or recorded state.
 
-:class:`emu.machine.Machine` puts processes on a board; tests and tools may use it as it is, playing all CPUs themselves.
+:class:`emu.machine.Machine` puts processes on a board; tests and tools may use it as it is and play all CPUs.
 """
 
 import hashlib
@@ -134,4 +134,6 @@ def _check_host(shape: Shape, layout: Layout) -> None:
     free = min(psutil.disk_usage(str(directory())).free, psutil.virtual_memory().available)
     if needed > free:
         gib = sum(z.present for z in shape.zones) / (1 << 18)
-        raise ShapeError(f"{gib:,.0f} GiB: booting it takes {needed >> 20:,} MiB, this host has {free >> 20:,} MiB left")
+        raise ShapeError(
+            f"{gib:,.0f} GiB: booting it takes {needed >> 20:,} MiB, this host has {free >> 20:,} MiB left"
+        )

@@ -5,7 +5,6 @@ fills the records and hands all memory to the buddy system, lowest address first
 """
 
 from dataclasses import dataclass, field
-from typing import cast
 
 from emu.zone.buddy import FPI_TO_TAIL, __free_one_page
 from emu.zone.event import Event
@@ -21,7 +20,7 @@ from emu.zone.pageblock import init_head, init_pageblock, set_pageblock_migratet
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
-from shm.core import Entry, core, entry
+from shm.core import as_entries, core, entry
 from shm.spinlock import spin_lock_init
 from shm.struct import size_of
 
@@ -140,7 +139,8 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: boo
         parties=take((parties + 1) * CPU_SIZE), tasks=take(tasks * TASK_SIZE),
         pagesets=take(zones * parties * PAGESET_SIZE), nodestats=take(shape.nodes * parties * NODESTAT_SIZE),
         rings=take(parties * (-(-ring // 64) * 64)),
-        pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER), page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
+        pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER),
+        page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
         script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF), size=at, nr_tasks=tasks,
         ring_capacity=ring_capacity, script_size=script_size,
     )  # fmt: skip
@@ -231,10 +231,7 @@ def memblock_free_all(m: Machine, cpu: Cpu, zone: Zone, start: int, end: int, de
     zone.first_deferred_pfn = pfn if pfn < end else 0
 
 
-BOOT_ENTRIES: tuple[Entry, ...] = tuple(
-    cast(Entry, e)
-    for e in (
-        init_zones, memblock_free_all, setup_pagesets, setup_per_zone_wmarks, refresh_zone_stat_thresholds,
-        setup_per_zone_lowmem_reserve,
-    )
+BOOT_ENTRIES = as_entries(
+    init_zones, memblock_free_all, setup_pagesets, setup_per_zone_wmarks, refresh_zone_stat_thresholds,
+    setup_per_zone_lowmem_reserve,
 )  # fmt: skip

@@ -25,7 +25,7 @@ _TABLE: Final = tuple((name, GFP_VALUES.get(name, GFP_VALUES.get(f"__{name}", 0)
 
 
 def flag_names(value: int, table: tuple[tuple[str, int], ...]) -> str:
-    """``kernel/trace/trace_output.c:trace_print_flags_seq() (5.10)`` with "|": names as in the table, the rest in hex."""
+    """``kernel/trace/trace_output.c:trace_print_flags_seq() (5.10)`` with "|": names, then the rest in hex."""
     names = []
     for name, mask in table:
         if value and value & mask == mask:

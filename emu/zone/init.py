@@ -21,7 +21,17 @@ EXIT_OWNER_DEAD = 75  # exit status of a CPU that waited for a lock whose holder
 
 def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> None:
     """Fill the machine record, its CPUs, tasks, nodes and zones. No memory is in the zones yet."""
-    for name in ("tasks", "pagesets", "nodestats", "rings", "pageblocks", "script", "script_size", "mem_map", "nr_tasks"):
+    for name in (
+        "tasks",
+        "pagesets",
+        "nodestats",
+        "rings",
+        "pageblocks",
+        "script",
+        "script_size",
+        "mem_map",
+        "nr_tasks",
+    ):
         setattr(m, name, getattr(layout, name))
     m.cpus, m.segment_size, m.ring_capacity = layout.parties, layout.size, layout.ring_capacity
     m.page_ext = layout.page_ext if layout.script > layout.page_ext else 0

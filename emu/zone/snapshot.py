@@ -1,8 +1,8 @@
 """The whole state of the allocator as plain data, out and in.
 
-The shape is that of the recorded kernel cases (``before.json``): a machine's state can be compared with a real kernel's,
-printed as /proc files, stored, and loaded into a machine of the same geometry. ``light`` leaves out what grows with
-memory (list members, pageblock maps) and gives counts instead.
+The shape is that of the recorded kernel cases (``before.json``): a machine's state can be compared with a real
+kernel's, printed as /proc files, stored, and loaded into a machine of the same geometry. ``light`` leaves out what
+grows with memory (list members, pageblock maps) and gives counts instead.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from emu.zone.page import (
 )  # fmt: skip
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_SKIP
 from emu.zone.vmstat import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
-from shm.struct import address_of, dtype_of, record_at
+from shm.struct import Struct, address_of, record_at, records_at
 
 State = dict[str, Any]
 
@@ -33,13 +33,9 @@ class StateError(ValueError):
     """A state that can't be loaded: what is wrong with it, in one line."""
 
 
-def view(m: Machine, kind: Any, offset: int, count: int) -> np.ndarray[Any, Any]:
+def view(m: Machine, kind: type[Struct], offset: int, count: int) -> np.ndarray[Any, Any]:
     """A numpy view of ``count`` records at an offset of the segment."""
-    import ctypes
-
-    dtype = dtype_of(kind)
-    raw = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address_of(m) + offset)
-    return np.frombuffer(raw, dtype=dtype)
+    return records_at(kind, address_of(m) + offset, count)
 
 
 def mem_map(m: Machine) -> np.ndarray[Any, Any]:
@@ -81,7 +77,7 @@ def list_count(m: Machine, head: ListHead, limit: int) -> int:
     raise StateError("the free lists change too fast to be counted: try again when the machine is idle")
 
 
-# --- out ------------------------------------------------------------------------------------------------------------------
+# --- out ---
 
 
 def state_of(m: Machine, light: bool = False) -> State:
@@ -130,7 +126,8 @@ def _node_out(m: Machine, nid: int) -> State:
         "nid": nid, "start_pfn": node.node_start_pfn, "spanned": node.node_spanned_pages,
         "present": node.node_present_pages, "nr_zones": node.nr_zones, "kswapd_order": node.kswapd_order,
         "kswapd_failures": node.kswapd_failures, "kswapd_highest_zoneidx": node.kswapd_highest_zoneidx,
-        "kswapd_waiting": int(node.kswapd_wait.state & 0xFFFFFFFF != 0), "kcompactd_max_order": node.kcompactd_max_order,
+        "kswapd_waiting": int(node.kswapd_wait.state & 0xFFFFFFFF != 0),
+        "kcompactd_max_order": node.kcompactd_max_order,
         "pgdat_flags": node.pgdat_flags, "zonelist_fallback": lists[0], "zonelist_nofallback": lists[1],
         "vm_stat": [v.counter for v in node.vm_stat], "percpu": percpu,
     }  # fmt: skip
@@ -230,14 +227,15 @@ def _class_of(page: Any) -> str:
     return "u" if page["refcount"] or page["lru"]["next"] & 1 else "p"
 
 
-# --- in -------------------------------------------------------------------------------------------------------------------
+# --- in ---
 
 
 def shape_of_state(state: State) -> Shape:
     """The geometry that a state describes."""
     try:
         zones = tuple(
-            ZoneShape(z["nid"], z["zid"], z["start_pfn"], z["spanned"], z["present"], z["managed"]) for z in state["zones"]
+            ZoneShape(z["nid"], z["zid"], z["start_pfn"], z["spanned"], z["present"], z["managed"])
+            for z in state["zones"]
         )
         nodes = max(state["nodes_online"]) + 1
         return Shape(tuple(state["cpu_node"]), zones, nodes)

@@ -1,7 +1,7 @@
 """The formatters against the files of a real 5.10.262 kernel.
 
-The recorded files were read a little after the recorded state, so they are compared three ways: the shape of every line;
-every number of every line that nothing touched in between; and, with the file's own numbers put into the state, byte for
+The recorded files were read a little after the recorded state, so they are compared three ways: the shape of every
+line; every number of every line that nothing touched in between; and, with the file's own numbers put in, byte for
 byte.
 """
 
@@ -73,7 +73,8 @@ def test_untouched_numbers_are_the_kernels(case: str, name: str) -> None:
     labels = {line.split()[0] for line in theirs}
     wanted = {
         "vmstat": "allocstall_dma32 pgactivate nr_dirtied compact_stall thp_split_pud nr_unstable",
-        "zoneinfo": "min low high spanned present managed protection: numa_miss numa_foreign numa_interleave nr_dirtied "
+        "zoneinfo": "min low high spanned present managed protection: numa_miss numa_foreign numa_interleave "
+        "nr_dirtied "
         "cpu: high: batch: vm node_unreclaimable: start_pfn:",
     }
     assert set(wanted[name].split()) <= labels
@@ -341,7 +342,8 @@ def test_numastat() -> None:
 MEMINFO = """
     MemTotal MemFree MemAvailable Buffers Cached SwapCached Active Inactive Active(anon) Inactive(anon) Active(file)
     Inactive(file) Unevictable Mlocked SwapTotal SwapFree Dirty Writeback AnonPages Mapped Shmem KReclaimable Slab
-    SReclaimable SUnreclaim KernelStack PageTables NFS_Unstable Bounce WritebackTmp CommitLimit Committed_AS VmallocTotal
+    SReclaimable SUnreclaim KernelStack PageTables NFS_Unstable Bounce WritebackTmp CommitLimit Committed_AS
+    VmallocTotal
     VmallocUsed VmallocChunk Percpu AnonHugePages ShmemHugePages ShmemPmdMapped FileHugePages FilePmdMapped
     HugePages_Total HugePages_Free HugePages_Rsvd HugePages_Surp Hugepagesize Hugetlb DirectMap4k DirectMap2M
 """

@@ -40,7 +40,7 @@ from tests.bench import Bench, bench, one_zone, two_nodes
     (GFP_ATOMIC | __GFP_MOVABLE, "GFP_ATOMIC|__GFP_MOVABLE"),
     (GFP_NOWAIT | __GFP_DMA, "GFP_NOWAIT|GFP_DMA"),
     (GFP_KERNEL | __GFP_DMA32, "GFP_KERNEL|GFP_DMA32"),
-    (GFP_KERNEL & ~0x40, "__GFP_FS|__GFP_RECLAIM"),
+    (GFP_KERNEL & ~0x40, "GFP_NOIO|__GFP_FS"),
     (1 << 23 | __GFP_ZERO, "__GFP_ZERO|0x800000"),
 ])  # fmt: skip
 def test_gfp_names_are_the_kernels(value: int, text: str) -> None:
