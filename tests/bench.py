@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 import emu.cpu.dirty
+import emu.cpu.irq
 import emu.cpu.slowpath  # noqa: F401
 from emu.cpu import free, page_alloc, pageset, slowpath, task, workqueue
 from emu.cpu.free import free_unref_page_list

@@ -6,10 +6,15 @@ behind it, and returns the operations done; 0 says that it has nothing left to d
 seeded from the machine's seed and the CPU number, so a run is reproducible per CPU.
 """
 
+from emu.cpu.free import __free_pages
+from emu.cpu.page_alloc import alloc_pages
+from emu.cpu.workqueue import poll
+from emu.zone.mmzone import Cpu, Machine
+from shm.atomic import load_acquire
 from shm.core import core
 from shm.struct import Array, At, Struct, array, i32, i64, struct
 
-__all__ = ["PageSlot", "Run", "random_below", "run_at", "slot_at"]
+__all__ = ["PageSlot", "Run", "breathe", "give_back", "random_below", "run_at", "slot_at", "take"]
 
 
 @struct
@@ -27,8 +32,7 @@ class Run(Struct):
     nr_slots: int = i64()
     target: int = i64()  # operations after which the workload ends; 0: when told to stop
     deadline: int = i64()  # CLOCK_MONOTONIC ns; 0: none
-    measure: int = i32()  # time phases (bench)
-    fill: int = i32()  # share of the machine's memory to use, in per mille, divided among the CPUs
+    want: int = i64()  # pages this CPU wants to hold at most
     # state
     random: int = i64()  # xorshift state, never 0
     phase: int = i64()
@@ -43,7 +47,6 @@ class Run(Struct):
     free_ns: int = i64()
     rounds: int = i64()
     by_order: Array[int] = array(i64, 11)
-    done: int = i32()
 
 
 @struct
@@ -68,3 +71,43 @@ def random_below(run: Run, limit: int) -> int:
     x ^= (x << 17) & 0x7FFFFFFFFFFFFFFF
     run.random = x
     return (x >> 11) % limit
+
+
+@core(inline=True)
+def take(m: Machine, cpu: Cpu, run: Run, gfp: int, order: int) -> bool:
+    """Allocate a block into the next free slot; false when there was none (counted)."""
+    pfn = alloc_pages(m, cpu, gfp, order)
+    run.ops += 1
+    run.allocs += 1
+    if pfn < 0:
+        run.failed += 1
+        return False
+    slot = slot_at(m, run.slots + run.held * SLOT_SIZE)
+    slot.pfn = pfn
+    slot.order = order
+    run.held += 1
+    run.by_order[order] += 1
+    return True
+
+
+@core(inline=True)
+def give_back(m: Machine, cpu: Cpu, run: Run, index: int) -> None:
+    """Free the block of a slot; the last slot's block moves into the gap."""
+    slot = slot_at(m, run.slots + index * SLOT_SIZE)
+    pfn = slot.pfn
+    order = slot.order
+    run.held -= 1
+    last = slot_at(m, run.slots + run.held * SLOT_SIZE)
+    slot.pfn = last.pfn
+    slot.order = last.order
+    run.ops += 1
+    run.frees += 1
+    __free_pages(m, cpu, pfn, order)
+
+
+@core
+def breathe(m: Machine, cpu: Cpu) -> bool:
+    """A poll point between operations; false when the machine is being stopped."""
+    cpu.party.heartbeat += 1
+    poll(m, cpu)
+    return load_acquire(m, "stop") == 0

@@ -1,0 +1,64 @@
+"""The workloads there are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emu.workload.bulk import bulk, rand, repeat
+from emu.workload.frag import frag
+from emu.workload.mixed import mixed
+from emu.workload.network import network
+from emu.workload.pagefault import pagefault
+from emu.workload.run import SLOT_SIZE, Run, give_back, slot_at
+from emu.workload.thp import thp
+from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from emu.zone.mmzone import Cpu, Machine
+from shm.core import as_entries, entry
+
+__all__ = ["WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An entry, what it does, and the flags and share of memory (per mille) it works with."""
+
+    entry: Callable[[Machine, Cpu, Run, int], int]
+    about: str
+    gfp: int = GFP_KERNEL
+    share: int = 500
+
+
+WORKLOADS: dict[str, Workload] = {
+    "bulk": Workload(bulk, "allocate half the memory, free it in order"),
+    "repeat": Workload(repeat, "hold half the memory, allocate and free one block"),
+    "rand": Workload(rand, "allocate half the memory, free it in random order"),
+    "frag": Workload(frag, "break memory up, then ask for large blocks", GFP_HIGHUSER_MOVABLE, 800),
+    "pagefault": Workload(pagefault, "processes that fault memory in and exit"),
+    "network": Workload(network, "bursts of packets from atomic context"),
+    "thp": Workload(thp, "huge pages, single ones where there are none"),
+    "mixed": Workload(mixed, "all of it"),
+}
+
+
+@entry
+def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
+    """Free everything that a workload still holds. Returns how many blocks that were."""
+    given = 0
+    while run.held > 0:
+        if slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE).pfn < 0:  # bulk and rand were freeing in order
+            run.held -= 1
+        else:
+            give_back(m, cpu, run, run.held - 1)
+            given += 1
+    run.position = 0
+    return given
+
+
+def init_run(run: Run, name: str, *, seed: int, pages: int, order: int = 0) -> None:
+    """Prepare a CPU's Run: ``pages`` is its part of the machine."""
+    run.workload = list(WORKLOADS).index(name)
+    run.seed = run.random = (seed * 0x9E3779B97F4A7C15 + 1) & 0x7FFFFFFFFFFFFFFF or 1
+    run.gfp, run.order = WORKLOADS[name].gfp, order
+    run.want = pages * WORKLOADS[name].share // 1000
+
+
+WORKLOAD_ENTRIES = as_entries(*(w.entry for w in WORKLOADS.values()), release_held)
