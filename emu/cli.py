@@ -197,13 +197,13 @@ def _replay(
         raise UsageError(f"--order {order}: give trace or cpu")
     if before is not None and (cpus or memory or node or sysctl or boot):
         raise UsageError("--before: the state says what the machine is; give no other machine options")
-    if not (quiet or as_json):
-        console.print(f"reading {trace.name}")
+    state = read_state(before) if before else None
     recorded = read_trace(trace)
+    if not (quiet or as_json):
+        console.print(f"read {trace.name}: {len(recorded.events):,} events of {recorded.lines:,} lines")
     base = _config(None, cpus or max(recorded.cpus, 1), memory, node, sysctl, boot)
     given = {"memory": memory, "nodes": node, "sysctl": sysctl, "boot": boot}
     values = {k: v for k, v in base.model_dump().items() if given.get(k)}
-    state = read_state(before) if before else None
     job = Replay(
         recorded, order=order, cpus=0 if before else base.cpus, before=state, values=values,
         progress=CompileProgress(quiet or as_json),
@@ -447,5 +447,6 @@ def main() -> None:
         known = (UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, OSError)
         if not isinstance(err, known):
             raise
-        typer.echo(f"emu: {err}", err=True)
+        text = f"{err.filename}: {err.strerror}" if isinstance(err, OSError) and err.filename else str(err)
+        typer.echo(f"emu: {text}", err=True)
         raise SystemExit(2) from None

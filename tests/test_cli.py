@@ -102,7 +102,7 @@ def test_check_finds_damage_in_a_saved_state(run_emu: RunEmu, tmp_path: Path) ->
     (tmp_path / "state.json").write_text(json.dumps(state))
     assert run_emu("check", CASES / "highatomic" / "before.json.gz").returncode == 0
     result = run_emu("check", tmp_path / "state.json")
-    assert result.returncode == 1 and "NR_FREE_PAGES" in result.stdout
+    assert result.returncode == 1 and "nr_free_pages" in result.stdout
 
 
 def test_proc_of_a_saved_state(run_emu: RunEmu) -> None:

@@ -155,10 +155,10 @@ def test_stop_is_idempotent_and_unlinks() -> None:
 
 def test_soft_lockup_names_what_the_cpu_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.machine.SOFT_LOCKUP_S", 0.3)
-    with pytest.raises(
-        MachineError, match="soft lockup - CPU#0 stuck .* waiting at rmqueue:lock for zone->lock of node 0"
-    ):
-        with Machine(cpus=1, memory="64M") as m:
+    says = r"soft lockup - CPU#0 stuck .* waiting at rmqueue:lock for zone->lock of node 0 DMA32, held by cpu1"
+    with pytest.raises(MachineError, match=says):
+        with Machine(cpus=2, memory="64M") as m:
             lock = m.m.nodes[0].node_zones[1].lock
-            store_release(lock, "next", lock.next + 1)  # a holder that never lets go
+            lock.holder = 2  # cpu1 took it and never lets go
+            store_release(lock, "next", lock.next + 1)
             m.alloc_pages(order=1)

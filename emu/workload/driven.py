@@ -271,8 +271,8 @@ class DrivenScript:
             return
         f = fields_of(line)
         step, flags = f["step"], int(f["alloc_flags"], 0)
-        if step == "got":
-            return
+        if step == "got" or (step not in ("start", "retry", "nopage", "fail") and int(f["b"]) >= 0):
+            return  # it has its page
         self._end_attempt(where, alloc, -1, line.seq)
         if step in ("start", "retry"):
             alloc.kind = d.ATTEMPT_START if step == "start" else d.ATTEMPT_RETRY
