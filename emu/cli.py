@@ -353,7 +353,11 @@ def bench(
     from emu.bench import bench as measure
     from emu.bench import table
 
-    results = measure(keys or None, gib=tuple(gib or (1, 8)), procs=tuple(procs or (1, 2)))
+    told = (lambda _: None) if quiet or as_json else (lambda key: typer.echo(f"measuring {key}", err=True))
+    try:
+        results = measure(keys or None, gib=gib or (1, 8), procs=procs or (1, 2), told=told)
+    except ValueError as err:
+        raise UsageError(str(err)) from err
     if as_json:
         typer.echo(json.dumps({"results": results}))
     else:

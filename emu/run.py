@@ -69,7 +69,7 @@ def _release(board: Board, index: int) -> int:
 class WorkloadRun:
     """A machine that is to run its configured workload. Use as a context manager."""
 
-    def __init__(self, config: MachineConfig, progress: Progress | None = None) -> None:
+    def __init__(self, config: MachineConfig, progress: Progress | None = None, order: int = 0) -> None:
         if config.workload not in WORKLOADS:
             raise ConfigError(f"workload {config.workload}: not one of {', '.join(WORKLOADS)}")
         self.config = config
@@ -83,12 +83,25 @@ class WorkloadRun:
         for i in range(config.cpus):
             run = run_of(self.machine.board, i)
             run.slots, run.nr_slots = first + i * slots * size_of(PageSlot), slots
-            init_run(run, config.workload, seed=config.seed * 1000 + i, pages=pages // config.cpus)
+            init_run(run, config.workload, seed=config.seed * 1000 + i, pages=pages // config.cpus, order=order)
             run.target = config.operations
 
     def done(self) -> int:
         """Operations so far."""
         return sum(run_of(self.machine.board, i).ops for i in range(self.config.cpus))
+
+    def runs(self) -> list[Run]:
+        """Each CPU's parameters and results."""
+        return [run_of(self.machine.board, i) for i in range(self.config.cpus)]
+
+    def post(self, operations: int) -> None:
+        """Do so many more operations on each CPU, and wait for it."""
+        cpus = range(self.config.cpus)
+        for i in cpus:
+            run = run_of(self.machine.board, i)
+            run.deadline, run.target = 0, run.ops + operations
+            self.machine.post(i, CMD_WORKLOAD)
+        self.machine.wait(cpus)
 
     def run(self, tick: Callable[[], None] | None = None) -> WorkloadReport:
         """Run it to its end and free everything. The machine must be started."""

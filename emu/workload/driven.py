@@ -16,7 +16,7 @@ from typing import Any
 from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step
-from emu.zone.gfp import __GFP_ATOMIC, ALLOC_HARDER, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK
+from emu.zone.gfp import __GFP_ATOMIC, ALLOC_HARDER, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
@@ -208,6 +208,12 @@ class DrivenScript:
         attempt = alloc.attempt
         if pfn < 0 and not attempt.failed and attempt.locked < 0:
             return
+        if pfn >= 0 and attempt.kind != d.ATTEMPT_FAST and self._zone_of(pfn) in attempt.failed:
+            if not attempt.flags & ALLOC_NO_WATERMARKS:
+                # reclaim makes two attempts, with all CPUs drained in between by workers
+                alloc.attempt = _Attempt(attempt.kind, attempt.last, failed=attempt.failed, flags=attempt.flags)
+                self._end_attempt(where, alloc, -1, attempt.last)
+                attempt.failed = {}
         place = attempt.locked if attempt.locked >= 0 else at if pfn >= 0 else attempt.last
         for step in attempt.lru:
             step.at = place
@@ -219,6 +225,10 @@ class DrivenScript:
             where, alloc, place, d.OP_ATTEMPT, handle=mask, zid=attempt.flags, n=attempt.kind, pfn=pfn,
             recorded={"failed": attempt.failed},
         ))  # fmt: skip
+
+    def _zone_of(self, pfn: int) -> int:
+        return next((z["nid"] * MAX_NR_ZONES + z["zid"] for z in self.case.before["zones"]
+                     if z["start_pfn"] <= pfn < z["start_pfn"] + z["spanned"]), -1)  # fmt: skip
 
     def _next_attempt(self, alloc: _Alloc, seq: int) -> None:
         alloc.attempt = _Attempt(alloc.kind, seq)

@@ -141,13 +141,13 @@ def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int, force: in
             ok = zone_watermark_fast(m, zone, op.order, mark, ac.highest_zoneidx, ac.alloc_flags, ac.alloc_mask)
             failed = op.handle >> zone.zone_id & 1 != 0
             if failed:
-                op.free = zone_page_state(zone, NR_FREE_PAGES)
-                op.boost = mark
+                op.highatomic = zone_page_state(zone, NR_FREE_PAGES)
             if ok == failed:
-                op.znid = zone.node
-                op.rzid = zone.zid
-                op.free = zone_page_state(zone, NR_FREE_PAGES)
-                op.boost = mark
+                if op.pcp & (FORCED_FAIL | FORCED_PASS) == 0:
+                    op.znid = zone.node
+                    op.rzid = zone.zid
+                    op.free = zone_page_state(zone, NR_FREE_PAGES)
+                    op.boost = mark
                 op.pcp |= FORCED_FAIL if failed else FORCED_PASS
                 if force != 0:
                     forced |= 1 << zone.zone_id
