@@ -63,12 +63,12 @@ def _pattern(key: str, gib: int, procs: int) -> Result:
         for _ in range(ROUNDS):
             before = [(r.alloc_ns, r.free_ns, r.allocs, r.frees, r.rounds) for r in work.runs()]
             work.post(per_round)
-            for run, (alloc_ns, free_ns, nr_allocs, nr_frees, rounds) in zip(work.runs(), before, strict=True):
+            for run, (ns_in_allocs, ns_in_frees, nr_allocs, nr_frees, rounds) in zip(work.runs(), before, strict=True):
                 if name == "repeat":
-                    pairs.append((run.alloc_ns - alloc_ns) / max(run.rounds - rounds, 1))
+                    pairs.append((run.alloc_ns - ns_in_allocs) / max(run.rounds - rounds, 1))
                 else:
-                    allocs.append((run.alloc_ns - alloc_ns) / max(run.allocs - nr_allocs, 1))
-                    frees.append((run.free_ns - free_ns) / max(run.frees - nr_frees, 1))
+                    allocs.append((run.alloc_ns - ns_in_allocs) / max(run.allocs - nr_allocs, 1))
+                    frees.append((run.free_ns - ns_in_frees) / max(run.frees - nr_frees, 1))
     alloc_ns, free_ns = (statistics.median(v) if v else None for v in (allocs, frees))
     pair_ns = statistics.median(pairs) if pairs else (alloc_ns or 0) + (free_ns or 0)
     kernel = KERNEL.get((key, gib)) if procs == 1 else None

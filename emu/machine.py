@@ -310,7 +310,8 @@ class Machine:
     def alloc_pages(self, *, cpu: int = 0, gfp: int = 0xCC0, order: int = 0, node: int = -1, nodemask: int = 0) -> int:
         """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip."""
         self.post(cpu, CMD_ALLOC, gfp, order, node, nodemask)
-        return self.wait([cpu])[0]
+        pfn: int = self.wait([cpu])[0]
+        return pfn
 
     def free_pages(self, *, cpu: int = 0, pfn: int, order: int = 0) -> None:
         """``__free_pages()`` on a CPU's process."""

@@ -134,7 +134,8 @@ class Replay:
         return ReplayReport(
             str(self.trace.path), self.trace.lines, dict(self.trace.skipped), plan.not_replayed, self.order,
             self.machine.m.nr_cpus, plan.events, plan.prelude, sum(r.allocs for r in total),
-            sum(r.failed for r in total), sum(r.frees for r in total), sum(r.skipped for r in total), sum(r.waits for r in total), seconds,
+            sum(r.failed for r in total), sum(r.frees for r in total), sum(r.skipped for r in total),
+            sum(r.waits for r in total), seconds,
             plan.events / seconds if seconds else 0.0,
         )  # fmt: skip
 

@@ -16,7 +16,14 @@ from typing import Any
 from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step
-from emu.zone.gfp import __GFP_ATOMIC, ALLOC_HARDER, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_WMARK_HIGH, ALLOC_WMARK_MASK
+from emu.zone.gfp import (
+    __GFP_ATOMIC,
+    ALLOC_HARDER,
+    ALLOC_NO_WATERMARKS,
+    ALLOC_NOFRAGMENT,
+    ALLOC_WMARK_HIGH,
+    ALLOC_WMARK_MASK,
+)
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
@@ -25,6 +32,12 @@ UNDER_LOCK = (
 )  # fmt: skip
 NO_PAGE = (1 << 64) - 1
 Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
+
+
+def owner_of(where: Context) -> tuple[int, str]:
+    """Whose allocations nest: a task's, on whatever CPU it runs, or those of one kind of interrupt on one CPU."""
+    cpu, pid, irq = where
+    return (pid if pid and irq == "." else -1 - cpu), irq
 
 
 def fields_of(line: Line) -> dict[str, str]:
@@ -38,8 +51,10 @@ class _Attempt:
 
     kind: int
     last: int  # latest event
+    cpu: int  # and where it was
     locked: int = -1  # first event under the zone lock
     failed: dict[int, int] = field(default_factory=dict)  # zone id -> free pages that the kernel read
+    seen: set[int] = field(default_factory=set)  # zones that failed in this pass
     nofragment: bool = False
     boosted: bool = False
     flags: int = -1
@@ -63,13 +78,14 @@ class DrivenScript:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.steps: list[Step] = []
-        self.allocs: dict[Context, list[_Alloc]] = {}
+        self.allocs: dict[tuple[int, str], list[_Alloc]] = {}
         self.waiting: dict[Context, Step] = {}  # a free or drain whose place depends on the context's next event
         self.folds: dict[Context, tuple[int, int, int]] = {}  # the last zone and item folded
         self.tasks: dict[int, tuple[int, int, int, int, int]] = {}  # CPU -> context of its last attempt
         self.retiring: dict[Context, Step] = {}  # kswapd has balanced its node and takes the boosts back
         self.victims: set[int] = set()
         self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
+        self.queued = {n["nid"]: bool(n["kswapd_waiting"]) for n in case.before["nodes"]}  # kswapd on its wait queue
         self.listed = _listed(case.trace)
         self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
 
@@ -155,6 +171,8 @@ class DrivenScript:
         self.steps.append(Step(line.seq, d.OP_ROTATE, line.cpu, n=int(f["head"]), pfn=pfn if pfn < 1 << 40 else -1))
 
     def _kswapd(self, line: Line, what: int, nid: int, order: int = 0) -> None:
+        if what in (d.KSWAPD_WAKES, d.KSWAPD_SLEEPS):
+            self.queued[nid] = what == d.KSWAPD_SLEEPS
         self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what))
 
     def on_mm_vmscan_kswapd_wake(self, where: Context, line: Line) -> None:
@@ -171,6 +189,15 @@ class DrivenScript:
         self._kswapd(line, d.KSWAPD_SLEEPS, nid)
         self.retiring[where] = self.steps[-1]
 
+    def on_mm_vmscan_wakeup_kswapd(self, where: Context, line: Line) -> None:
+        """A wake-up takes kswapd off its queue. Woken from its short nap it queues once more before it goes to work."""
+        nid = int(fields_of(line)["nid"])
+        if not self.queued[nid]:
+            alloc = self._current(where)
+            at = line.seq if alloc is None else alloc.attempt.last if alloc.attempt.locked < 0 else alloc.attempt.locked
+            self.steps.append(Step(at - 1, d.OP_KSWAPD, line.cpu, nid=nid, n=d.KSWAPD_SLEEPS))
+        self.queued[nid] = False
+
     def on_mark_victim(self, where: Context, line: Line) -> None:
         self.victims.add(int(fields_of(line)["pid"]))
 
@@ -184,11 +211,11 @@ class DrivenScript:
 
     def on_oracle_alloc_enter(self, where: Context, line: Line) -> None:
         enter = fields_of(line)
-        attempt = _Attempt(d.ATTEMPT_FAST, line.seq, flags=int(enter["alloc_flags"], 0))
-        self.allocs.setdefault(where, []).append(_Alloc(enter, attempt))
+        attempt = _Attempt(d.ATTEMPT_FAST, line.seq, line.cpu, flags=int(enter["alloc_flags"], 0))
+        self.allocs.setdefault(owner_of(where), []).append(_Alloc(enter, attempt))
 
     def _current(self, where: Context) -> _Alloc | None:
-        stack = self.allocs.get(where)
+        stack = self.allocs.get(owner_of(where))
         return stack[-1] if stack else None
 
     def _task(self, where: Context, alloc: _Alloc) -> tuple[int, ...]:
@@ -211,10 +238,11 @@ class DrivenScript:
         if pfn >= 0 and attempt.kind != d.ATTEMPT_FAST and self._zone_of(pfn) in attempt.failed:
             if not attempt.flags & ALLOC_NO_WATERMARKS:
                 # reclaim makes two attempts, with all CPUs drained in between by workers
-                alloc.attempt = _Attempt(attempt.kind, attempt.last, failed=attempt.failed, flags=attempt.flags)
+                alloc.attempt = _Attempt(attempt.kind, attempt.last, attempt.cpu, failed=attempt.failed, flags=attempt.flags)
                 self._end_attempt(where, alloc, -1, attempt.last)
                 attempt.failed = {}
         place = attempt.locked if attempt.locked >= 0 else at if pfn >= 0 else attempt.last
+        cpu = where[0] if pfn >= 0 else attempt.cpu
         for step in attempt.lru:
             step.at = place
             self.steps.append(step)
@@ -222,7 +250,7 @@ class DrivenScript:
         for zone in attempt.failed:
             mask |= 1 << zone
         self.steps.append(self._step(
-            where, alloc, place, d.OP_ATTEMPT, handle=mask, zid=attempt.flags, n=attempt.kind, pfn=pfn,
+            (cpu, *where[1:]), alloc, place, d.OP_ATTEMPT, handle=mask, zid=attempt.flags, n=attempt.kind, pfn=pfn,
             recorded={"failed": attempt.failed},
         ))  # fmt: skip
 
@@ -230,8 +258,8 @@ class DrivenScript:
         return next((z["nid"] * MAX_NR_ZONES + z["zid"] for z in self.case.before["zones"]
                      if z["start_pfn"] <= pfn < z["start_pfn"] + z["spanned"]), -1)  # fmt: skip
 
-    def _next_attempt(self, alloc: _Alloc, seq: int) -> None:
-        alloc.attempt = _Attempt(alloc.kind, seq)
+    def _next_attempt(self, where: Context, alloc: _Alloc, seq: int) -> None:
+        alloc.attempt = _Attempt(alloc.kind, seq, where[0])
         alloc.reclaiming = False
 
     def on_oracle_wmark_fail(self, where: Context, line: Line) -> None:
@@ -242,24 +270,26 @@ class DrivenScript:
         zone, flags = int(f["nid"]) * MAX_NR_ZONES + int(f["zid"]), int(f["alloc_flags"], 0)
         kind = d.ATTEMPT_OOM if flags & ALLOC_WMARK_MASK == ALLOC_WMARK_HIGH else alloc.kind
         attempt = alloc.attempt
-        again = attempt.nofragment and not flags & ALLOC_NOFRAGMENT
-        if kind != attempt.kind or (zone in attempt.failed and not again):
+        if attempt.nofragment and not flags & ALLOC_NOFRAGMENT:
+            attempt.seen.clear()  # its second pass
+        if kind != attempt.kind or zone in attempt.seen:
             self._end_attempt(where, alloc, -1, attempt.last)
-            self._next_attempt(alloc, line.seq)
+            self._next_attempt(where, alloc, line.seq)
             alloc.attempt.kind = kind
         attempt = alloc.attempt
         attempt.nofragment = bool(flags & ALLOC_NOFRAGMENT)
         if attempt.flags < 0:
             attempt.flags = flags
         attempt.failed[zone] = int(f["free"])
-        attempt.last = line.seq
+        attempt.seen.add(zone)
+        attempt.last, attempt.cpu = line.seq, line.cpu
 
     def _between_attempts(self, where: Context, line: Line) -> None:
         """Reclaim, compaction or a drain: whatever attempt there was has failed."""
         alloc = self._current(where)
         if alloc is not None and not alloc.reclaiming:
             self._end_attempt(where, alloc, -1, line.seq)
-            self._next_attempt(alloc, line.seq)
+            self._next_attempt(where, alloc, line.seq)
 
     def on_mm_vmscan_direct_reclaim_begin(self, where: Context, line: Line) -> None:
         self._between_attempts(where, line)
@@ -270,7 +300,7 @@ class DrivenScript:
     def on_mm_vmscan_direct_reclaim_end(self, where: Context, line: Line) -> None:
         alloc = self._current(where)
         if alloc is not None:
-            self._next_attempt(alloc, line.seq)
+            self._next_attempt(where, alloc, line.seq)
 
     def on_mm_compaction_try_to_compact_pages(self, where: Context, line: Line) -> None:
         self._between_attempts(where, line)
@@ -291,7 +321,7 @@ class DrivenScript:
             self.steps.append(self._step(where, alloc, line.seq, d.OP_WAKE, n=d.ATTEMPT_START))
         elif step == "nopage":
             alloc.kind = d.ATTEMPT_NOFAIL
-        self._next_attempt(alloc, line.seq)
+        self._next_attempt(where, alloc, line.seq)
 
     def _under_lock(self, where: Context, line: Line) -> None:
         alloc = self._current(where)
@@ -351,7 +381,7 @@ class DrivenScript:
             self._between_attempts(where, line)
 
     def on_mm_page_alloc(self, where: Context, line: Line) -> None:
-        stack = self.allocs.get(where)
+        stack = self.allocs.get(owner_of(where))
         if not stack:
             return
         alloc = stack.pop()

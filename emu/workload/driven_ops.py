@@ -23,7 +23,7 @@ from emu.zone.gfp import (
     ALLOC_WMARK_MASK,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
-from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.isolation import __isolate_free_page, rotate_free_list
 from emu.zone.kswapd_wake import wake_all_kswapds
 from emu.zone.mmzone import (
@@ -83,6 +83,8 @@ KSWAPD_FAILED = 3
 FORCED_FAIL = 1
 FORCED_PASS = 2
 WRONG_FLAGS = 4
+SKIPPED = 8
+OTHER_MEMS = 16
 ENOUGH = 1 << 40  # shifts a watermark out of reach
 S_ISOLATE = site("driven:isolate")
 S_ROTATE = site("driven:rotate")
@@ -123,11 +125,11 @@ def slow_context(m: Machine, cpu: Cpu, op: Op, ac: AllocContext) -> None:
 
 
 @core
-def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int, force: int) -> int:
+def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int) -> int:
     """Compare the watermark verdicts that an attempt is going to reach with the recorded ones.
 
-    A verdict reads counters that other CPUs change, so the kernel's may come from another instant. It is noted in the
-    operation, and with ``force`` the mark is moved for this attempt; returns what :func:`unforce` needs.
+    A verdict reads counters that other CPUs change, so the kernel's may come from another instant. That is noted in
+    the operation, and the mark is moved for this attempt; returns what :func:`unforce` needs.
     """
     last = -1 if wanted == NULL else page_zone(m, page_record(m, pfn_to_page(m, wanted)))
     forced = 0
@@ -142,16 +144,21 @@ def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int, force: in
             failed = op.handle >> zone.zone_id & 1 != 0
             if failed:
                 op.highatomic = zone_page_state(zone, NR_FREE_PAGES)
-            if ok == failed:
+            if m.cpusets_enabled != 0 and not failed and at != last:
+                # not looked at: mems_allowed changed meanwhile. Or it had no page: then refusing it is the same
+                if ok:
+                    op.pcp |= SKIPPED
+                    forced |= 1 << zone.zone_id
+                    zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH
+            elif ok == failed:
                 if op.pcp & (FORCED_FAIL | FORCED_PASS) == 0:
                     op.znid = zone.node
                     op.rzid = zone.zid
                     op.free = zone_page_state(zone, NR_FREE_PAGES)
                     op.boost = mark
                 op.pcp |= FORCED_FAIL if failed else FORCED_PASS
-                if force != 0:
-                    forced |= 1 << zone.zone_id
-                    zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH if failed else -ENOUGH
+                forced |= 1 << zone.zone_id
+                zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH if failed else -ENOUGH
         if at == last:
             break
         z = next_zones_zonelist(m, cpu, ac, z + 1)
@@ -170,10 +177,22 @@ def unforce(m: Machine, forced: int, highest_zoneidx: int) -> None:
 
 
 @core
+def mems_of_another_instant(m: Machine, cpu: Cpu, op: Op, nid: int) -> None:
+    """``mems_allowed`` is read at every zoneref while a cpuset may change it: at some time it held the page's node."""
+    task = task_at(m, cpu.current)
+    if task.mems_allowed >> nid & 1 == 0 and not in_interrupt(cpu):
+        task.mems_allowed = task.mems_allowed | 1 << nid
+        op.pcp |= OTHER_MEMS
+
+
+@core
 def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     """OP_ATTEMPT"""
     ac = alloc_context()
     gfp = op.gfp & m.gfp_allowed_mask
+    op.pcp = 0
+    if m.cpusets_enabled != 0 and wanted != NULL:
+        mems_of_another_instant(m, cpu, op, zone_at(m, page_zone(m, page_record(m, pfn_to_page(m, wanted)))).node)
     prepare_alloc_pages(m, cpu, gfp, op.order, op.nid, op.nodemask, ac)
     if op.n == ATTEMPT_FAST:
         ac.alloc_flags |= alloc_flags_nofragment(m, zonelist_zone(m, ac, ac.preferred), gfp)
@@ -181,12 +200,11 @@ def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     else:
         slow_context(m, cpu, op, ac)
     op.freediff = ac.alloc_flags
-    op.pcp = 0
     if op.zid >= 0 and op.zid != ac.alloc_flags:
-        op.pcp = WRONG_FLAGS
+        op.pcp |= WRONG_FLAGS
     forced = 0
     if ac.alloc_flags & ALLOC_NO_WATERMARKS == 0:
-        forced = judge(m, cpu, op, ac, wanted, 1)
+        forced = judge(m, cpu, op, ac, wanted)
     op.pfn = get_page_from_freelist(m, cpu, ac.alloc_mask, op.order, ac.alloc_flags, ac)
     if forced != 0:
         unforce(m, forced, ac.highest_zoneidx)

@@ -1,10 +1,10 @@
 """``mixed``: what a busy machine's kernel asks for, all at once."""
 
-from emu.workload.run import Run, breathe, give_back, random_below, take
 from emu.workload.network import PACKET_GFP
-from emu.workload.thp import HUGE_GFP
 from emu.workload.pagefault import TABLE_GFP, USER_GFP
-from emu.zone.gfp import GFP_KERNEL, __GFP_COMP, __GFP_RECLAIMABLE
+from emu.workload.run import Run, breathe, give_back, random_below, take
+from emu.workload.thp import HUGE_GFP
+from emu.zone.gfp import __GFP_COMP, __GFP_RECLAIMABLE, GFP_KERNEL
 from emu.zone.mmzone import PAGEBLOCK_ORDER, Cpu, Machine
 from shm.core import core, entry
 
@@ -13,7 +13,7 @@ SLAB_GFP = GFP_KERNEL | __GFP_COMP
 
 @core
 def mixed_alloc(m: Machine, cpu: Cpu, run: Run) -> None:
-    """70 % page faults, 15 % slabs (orders 0 to 3, a third reclaimable), 10 % packets, 5 % page tables and huge pages."""
+    """70 % page faults, 15 % slabs (orders 0 to 3, a third reclaimable), 10 % packets, 4 % page tables, 1 % huge."""
     kind = random_below(run, 100)
     if kind < 70:
         take(m, cpu, run, USER_GFP, 0)

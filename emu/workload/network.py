@@ -1,7 +1,7 @@
 """``network``: bursts of packets from atomic context."""
 
 from emu.workload.run import Run, breathe, give_back, random_below, take
-from emu.zone.gfp import GFP_ATOMIC, __GFP_COMP, __GFP_NOWARN
+from emu.zone.gfp import __GFP_COMP, __GFP_NOWARN, GFP_ATOMIC
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import core, entry
 

@@ -2,7 +2,7 @@
 
 from emu.cpu.free import free_unref_page_list
 from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at, take
-from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, __GFP_ACCOUNT, __GFP_ZERO
+from emu.zone.gfp import __GFP_ACCOUNT, __GFP_ZERO, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
 from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import pfn_to_page

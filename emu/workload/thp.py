@@ -1,7 +1,7 @@
 """``thp``: regions backed by huge pages, with single pages where there are none."""
 
 from emu.workload.run import Run, breathe, give_back, random_below, take
-from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE_LIGHT, __GFP_NORETRY
+from emu.zone.gfp import __GFP_NORETRY, GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE_LIGHT
 from emu.zone.mmzone import PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Cpu, Machine
 from shm.core import core, entry
 

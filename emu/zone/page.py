@@ -15,8 +15,8 @@ NODE_BITS = 3
 ZONE_ID_MASK = (1 << (ZONE_BITS + NODE_BITS)) - 1
 _names = (
     "locked", "error", "referenced", "uptodate", "dirty", "lru", "active", "workingset", "waiters", "slab",
-    "owner_priv_1", "reserved", "private", "writeback", "head", "mappedtodisk", "reclaim", "swapbacked", "unevictable", "mlocked",
-    "hwpoison", "reported", "buddy", "guard", "table", "offline", "kmemcg",
+    "owner_priv_1", "reserved", "private", "writeback", "head", "mappedtodisk", "reclaim", "swapbacked", "unevictable",
+    "mlocked", "hwpoison", "reported", "buddy", "guard", "table", "offline", "kmemcg",
 )  # fmt: skip
 PAGE_FLAG_NAMES = {name: 1 << (at + ZONE_BITS + NODE_BITS) for at, name in enumerate(_names)}
 PG_locked = PAGE_FLAG_NAMES["locked"]

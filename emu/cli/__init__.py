@@ -1,0 +1,38 @@
+"""The command line. Exit status: 0 fine, 1 a check failed, 2 bad usage or input."""
+
+from __future__ import annotations
+
+import typer
+
+from emu.cli import look, run
+from emu.cli.common import UsageError, app
+
+__all__ = ["app", "look", "main", "run"]
+
+
+def main() -> None:
+    """``emu``: errors of the user and of files are one line and exit status 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        raise SystemExit(130) from None
+    except Exception as err:
+        from emu.config import ConfigError
+        from emu.machine import MachineError
+        from emu.workload.case import CaseError
+        from emu.workload.trace import TraceError
+        from emu.zone.boot import ShapeError
+        from emu.zone.snapshot import StateError
+        from shm.core import CoreError
+        from shm.segment import SegmentError
+
+        if isinstance(err, MachineError | CoreError):
+            typer.echo(f"emu: {err}", err=True)
+            raise SystemExit(1) from None
+        known = (UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, OSError)
+        if not isinstance(err, known):
+            raise
+        text = f"{err.filename}: {err.strerror}" if isinstance(err, OSError) and err.filename else str(err)
+        typer.echo(f"emu: {text}", err=True)
+        raise SystemExit(2) from None

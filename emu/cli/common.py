@@ -1,0 +1,129 @@
+"""What the commands share: the app, options, configuration, the end of a run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from emu.config import MachineConfig
+    from emu.zone.board import Board
+
+app = typer.Typer(
+    name="emu", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True,
+    help="The Linux 5.10 zoned page allocator, run by real processes over shared memory.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Out = Annotated[Path, typer.Option("--out", help="Directory for the report (summary, state, /proc files).")]
+Cpus = Annotated[int | None, typer.Option(help="Simulated CPUs, one OS process each (1 to 256).")]
+Memory = Annotated[str | None, typer.Option("--memory", "--mem", help="Memory of the only node: 512M, 4G.")]
+Nodes = Annotated[list[str] | None, typer.Option("--node", help="Memory of one node; give it once per node (up to 8).")]
+Sysctls = Annotated[list[str] | None, typer.Option("--sysctl", help="vm.NAME=VALUE as in /proc/sys/vm; repeatable.")]
+Boots = Annotated[list[str] | None, typer.Option("--boot", help="Boot parameter NAME[=VALUE]; repeatable.")]
+
+NEXT = "next: "
+
+
+class UsageError(ValueError):
+    """What the user asked for can't be done: one line."""
+
+
+def _values(text: str, option: str) -> tuple[str, Any]:
+    name, eq, value = text.partition("=")
+    name = name.removeprefix("vm.")
+    if not name or (not eq and option == "--sysctl"):
+        raise UsageError(f"{option} {text}: give NAME=VALUE")
+    if not eq:
+        return name, True
+    if "," in value or " " in value.strip():
+        return name, [int(v) for v in value.replace(",", " ").split()]
+    return name, value
+
+
+def config_of(
+    machine: Path | None, cpus: int | None, memory: str | None, nodes: list[str] | None, sysctl: list[str] | None,
+    boot: list[str] | None, **more: Any,
+) -> MachineConfig:  # fmt: skip
+    """The machine that a file and the options describe."""
+    from emu.config import load_config
+
+    values = {
+        k: v for k, v in {"cpus": cpus, "memory": memory, "nodes": nodes or None, **more}.items() if v is not None
+    }
+    if sysctl:
+        values["sysctl"] = dict(_values(text, "--sysctl") for text in sysctl)
+    if boot:
+        values["boot"] = dict(_values(text, "--boot") for text in boot)
+    return load_config(machine, values)
+
+
+def print_result(as_json: bool, data: dict[str, Any], lines: list[str], follow: str = "") -> None:
+    """One JSON object, or the lines and the next useful command."""
+    if as_json:
+        typer.echo(json.dumps(data))
+        return
+    for line in lines:
+        typer.echo(line)
+    if follow:
+        typer.echo(NEXT + follow)
+
+
+def problems(board: Board) -> list[str]:
+    """What is wrong with a machine's state."""
+    from emu.zone.validate import validate
+
+    return validate(board.m)
+
+
+def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, as_json: bool, follow: str) -> None:
+    """Validate, write the report, print; exit status 1 when the state is not right."""
+    from emu.report import write_report
+
+    wrong = problems(board)
+    summary["validate"] = wrong
+    path = write_report(out, summary, board.state())
+    summary["report"] = str(path)
+    lines.append("validate: clean" if not wrong else f"validate: {len(wrong)} problems")
+    lines += [f"  {problem}" for problem in wrong[:20]]
+    lines.append(f"report: {path}")
+    print_result(as_json, summary, lines, follow)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def log_reports(machine: Any) -> None:
+    """Warnings and bad pages in the kernel's words, on stderr."""
+    from emu.live import console
+    from emu.zone.report import render
+
+    machine.on_report = lambda event: console.print(render(event, machine.m), style="red")
+
+
+@app.callback()
+def options(verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log; twice: more.")] = 0) -> None:
+    """What all commands share."""
+    import logging
+
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+class Stoppable:
+    """SIGTERM ends a command as Ctrl-C does: everything it started is stopped and removed."""
+
+    def __enter__(self) -> None:
+        self.old = signal.signal(signal.SIGTERM, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self.old)
+
+    @staticmethod
+    def _stop(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)

@@ -1,0 +1,192 @@
+"""Commands that run something on a machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emu.cli.common import (
+    Boots,
+    Cpus,
+    Json,
+    Memory,
+    Nodes,
+    Out,
+    Quiet,
+    Stoppable,
+    Sysctls,
+    UsageError,
+    app,
+    config_of,
+    finish,
+    log_reports,
+    print_result,
+)  # fmt: skip
+
+
+@app.command()
+def run(
+    machine: Annotated[Path | None, typer.Argument(help="A machine.toml; options go on top of it.")] = None,
+    cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
+    workload: Annotated[str | None, typer.Option(help="bulk repeat rand frag pagefault network thp mixed")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
+    operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
+    out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Boot a machine and run a workload on all its CPUs."""
+    from emu.live import CompileProgress, Screen
+    from emu.run import WorkloadRun
+
+    config = config_of(
+        machine,
+        cpus,
+        memory,
+        node,
+        sysctl,
+        boot,
+        workload=workload,
+        duration=duration,
+        operations=operations,
+        seed=seed,
+    )
+    with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
+        log_reports(work.machine)
+        with Screen(
+            work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json
+        ) as screen:
+            result = work.run(tick=screen)
+        lines = [
+            (
+                f"{config.workload}: {result.ops:,} operations on {config.cpus} CPUs in {result.seconds:.2f} s, "
+                f"{result.ops_per_second:,.0f}/s ({result.failed:,} allocations failed)"
+            ),
+            f"seed: {config.seed}",
+        ]
+        finish(
+            dataclasses.asdict(result), lines, work.machine.board, out, as_json,
+            f"emu proc buddyinfo --state {out}/state.json.gz",
+        )  # fmt: skip
+
+
+@app.command()
+def replay(
+    trace: Annotated[Path, typer.Argument(help="Text of ftrace, trace-cmd report or perf script; .gz too.")],
+    order: Annotated[str, typer.Option(help="trace: the recorded global order; cpu: every CPU at will.")] = "trace",
+    before: Annotated[Path | None, typer.Option(help="State it began in (before.json.gz of a case).")] = None,
+    cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
+    out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Run a recorded kernel trace on CPU processes."""
+    _replay(
+        trace, order, before, cpus, memory, node, sysctl, boot, out, as_json, quiet, f"emu check {out}/state.json.gz"
+    )
+
+
+@app.command()
+def demo(out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False) -> None:
+    """Replay a bundled trace of a real 5.10 kernel on 4 CPU processes."""
+    from emu.replay import DEMO
+
+    _replay(
+        DEMO[0], "trace", None, 4, None, ["256M", "256M"], None, None, out, as_json, quiet, "emu run --cpus 4 --mem 1G"
+    )
+
+
+def _replay(
+    trace: Path, order: str, before: Path | None, cpus: int | None, memory: str | None, node: list[str] | None,
+    sysctl: list[str] | None, boot: list[str] | None, out: Path, as_json: bool, quiet: bool, follow: str,
+) -> None:  # fmt: skip
+    from emu.live import CompileProgress, Screen, console
+    from emu.replay import Replay, read_state
+    from emu.workload.trace import read_trace
+
+    if order not in ("trace", "cpu"):
+        raise UsageError(f"--order {order}: give trace or cpu")
+    if before is not None and (cpus or memory or node or sysctl or boot):
+        raise UsageError("--before: the state says what the machine is; give no other machine options")
+    state = read_state(before) if before else None
+    recorded = read_trace(trace)
+    if not (quiet or as_json):
+        console.print(f"read {trace.name}: {len(recorded.events):,} events of {recorded.lines:,} lines")
+    base = config_of(None, cpus or max(recorded.cpus, 1), memory, node, sysctl, boot)
+    given = {"memory": memory, "nodes": node, "sysctl": sysctl, "boot": boot}
+    values = {k: v for k, v in base.model_dump().items() if given.get(k)}
+    job = Replay(
+        recorded, order=order, cpus=0 if before else base.cpus, before=state, values=values,
+        progress=CompileProgress(quiet or as_json),
+    )  # fmt: skip
+    with Stoppable(), job.machine:
+        log_reports(job.machine)
+        with Screen(job.machine, f"replay {trace.name}", job.plan.events, job.done, quiet or as_json) as screen:
+            report = job.run(tick=screen)
+        skipped = {**report.skipped, **report.not_replayed}
+        why = "; ".join(f"{n:,} {reason}" for reason, n in skipped.items() if n) or "none"
+        lines = [
+            (
+                f"replayed {report.events:,} events of {report.lines:,} lines on {report.cpus} CPU processes in "
+                f"{report.seconds:.2f} s: {report.events_per_second:,.0f} events/s, {report.order} order"
+            ),
+            (
+                f"{report.allocs:,} allocations ({report.failed:,} failed), {report.frees:,} frees "
+                f"({report.frees_without_page:,} without a page here), {report.prelude:,} pages allocated beforehand"
+            ),
+            f"lines not replayed: {why}",
+        ]
+        finish(dataclasses.asdict(report), lines, job.machine.board, out, as_json, follow)
+
+
+@app.command()
+def verify(
+    cases: Annotated[list[Path], typer.Argument(help="Directories of recorded kernel cases.")],
+    processes: Annotated[int | None, typer.Option(help="OS processes that play the CPUs (default: one each).")] = None,
+    mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
+    as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Compare with a real kernel, bit for bit: pages, lists, counters, events."""
+    if mode:
+        _in_mode(mode)
+    from emu.live import CompileProgress
+    from emu.verify import verify_case
+
+    verdicts = []
+    for path in _case_dirs(cases):
+        verdict = verify_case(path, processes=processes, progress=CompileProgress(quiet or as_json))
+        verdicts.append(verdict)
+        if not as_json:
+            word = "match" if verdict.matches else "DIFFERS"
+            typer.echo(f"{word:8}{verdict.case:32}{verdict.operations:8,} operations {verdict.events:8,} events")
+            for difference in verdict.differences[:8]:
+                typer.echo(f"    {difference}")
+    bad = [v for v in verdicts if not v.matches]
+    data = {"cases": [{**dataclasses.asdict(v), "differences": [str(d) for d in v.differences]} for v in verdicts]}
+    print_result(as_json, data, [f"{len(verdicts) - len(bad)} of {len(verdicts)} cases match"])
+    if bad:
+        raise typer.Exit(1)
+
+
+def _case_dirs(paths: list[Path]) -> list[Path]:
+    """Case directories, also below directories of cases."""
+    found: list[Path] = []
+    for path in paths:
+        below = sorted(p.parent for p in path.rglob("meta.json")) if path.is_dir() else []
+        if not below:
+            raise UsageError(f"{path}: no recorded case (no meta.json) there")
+        found += below
+    return found
+
+
+def _in_mode(mode: str) -> None:
+    """Modes are chosen at import: begin again with the right environment."""
+    from shm.core import MODE, MODES
+
+    if mode not in MODES:
+        raise UsageError(f"--mode {mode}: give {', '.join(MODES)}")
+    if mode != MODE:
+        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": mode})  # noqa: S606  (ourselves)
