@@ -305,7 +305,7 @@ class Machine:
             return all(self.idle(i) for i in which)
 
         self._wait(done, timeout)
-        return [self.board.cpu(i).result for i in which]
+        return [int(self.board.cpu(i).result) for i in which]
 
     def alloc_pages(self, *, cpu: int = 0, gfp: int = 0xCC0, order: int = 0, node: int = -1, nodemask: int = 0) -> int:
         """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip."""
@@ -330,5 +330,5 @@ class Machine:
 
     def memory_use(self) -> int:
         """Resident bytes: the segment's pages and the processes' own memory."""
-        own = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
-        return self.board.segment.touched() + own
+        own: int = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
+        return int(self.board.segment.touched() + own)

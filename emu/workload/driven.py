@@ -1,16 +1,17 @@
 """Driven replay: a recorded trace as operations.
 
-:func:`driven_script` takes from the trace what the page allocator does not decide: which pages are freed, isolated and
-drained and when, what sits on LRU lists, when counters are folded, what kswapd does to its node. What it decides (pages,
-merges, steals, watermarks, boosts, types of pageblocks, counters) is left to the emulator and compared afterwards.
+:func:`driven_script` takes from the trace what the page allocator does not decide: which pages are freed, isolated
+and drained and when, what sits on LRU lists, when counters are folded, what kswapd does to its node. What it decides
+(pages, merges, steals, watermarks, boosts, types of pageblocks, counters) is left to the emulator; ``driven_check``
+compares it.
 
-An event's context is its CPU, its task and whether it is in an interrupt; contexts nest on a CPU, and allocations nest
-within a context, since reclaim allocates. An action under a lock is placed at its first event with interrupts off,
+An event's context is its CPU, its task and the interrupt it is in, if any; contexts nest on a CPU, and allocations
+nest within a context, since reclaim allocates. An action under a lock is placed at its first event with interrupts off,
 where no other CPU's action on the same zone can come between; other CPUs' unlocked reads may have seen it half done.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emu.workload import driven_ops as d
@@ -27,9 +28,6 @@ from emu.zone.gfp import (
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
-UNDER_LOCK = (
-    "mm_page_alloc_zone_locked", "mm_page_alloc_extfrag", "oracle_pageblock", "oracle_move_freepages", "oracle_boost",
-)  # fmt: skip
 NO_PAGE = (1 << 64) - 1
 Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
 
@@ -194,7 +192,9 @@ class DrivenScript:
         nid = int(fields_of(line)["nid"])
         if not self.queued[nid]:
             alloc = self._current(where)
-            at = line.seq if alloc is None else alloc.attempt.last if alloc.attempt.locked < 0 else alloc.attempt.locked
+            at = line.seq
+            if alloc is not None:
+                at = alloc.attempt.locked if alloc.attempt.locked >= 0 else alloc.attempt.last
             self.steps.append(Step(at - 1, d.OP_KSWAPD, line.cpu, nid=nid, n=d.KSWAPD_SLEEPS))
         self.queued[nid] = False
 
@@ -227,20 +227,21 @@ class DrivenScript:
         e = alloc.enter
         nid, nodemask = int(e["nid"]), int(e["nodemask"], 0)
         recorded = {"task": self._task(where, alloc), **more.pop("recorded", {})}
-        return Step(at, code, where[0], int(e["order"]), int(e["gfp"], 0), nid=nid, nodemask=nodemask, recorded=recorded,
-                    **more)  # fmt: skip
+        order, gfp = int(e["order"]), int(e["gfp"], 0)
+        return Step(at, code, where[0], order, gfp, nid=nid, nodemask=nodemask, recorded=recorded, **more)
 
     def _end_attempt(self, where: Context, alloc: _Alloc, pfn: int, at: int) -> None:
         """An attempt is over, without a page if ``pfn`` is -1; ``at`` is its place if it took no lock."""
         attempt = alloc.attempt
         if pfn < 0 and not attempt.failed and attempt.locked < 0:
             return
-        if pfn >= 0 and attempt.kind != d.ATTEMPT_FAST and self._zone_of(pfn) in attempt.failed:
-            if not attempt.flags & ALLOC_NO_WATERMARKS:
-                # reclaim makes two attempts, with all CPUs drained in between by workers
-                alloc.attempt = _Attempt(attempt.kind, attempt.last, attempt.cpu, failed=attempt.failed, flags=attempt.flags)
-                self._end_attempt(where, alloc, -1, attempt.last)
-                attempt.failed = {}
+        if pfn >= 0 and self._zone_of(pfn) in attempt.failed and not attempt.flags & ALLOC_NO_WATERMARKS:
+            # reclaim makes two attempts, with all CPUs drained in between by workers; a fast one may have two passes
+            alloc.attempt = replace(attempt, locked=-1, lru=[])
+            self._end_attempt(where, alloc, -1, attempt.last)
+            attempt.failed = {}
+            if attempt.kind == d.ATTEMPT_FAST:
+                attempt.kind, attempt.flags = d.ATTEMPT_SECOND_PASS, -1
         place = attempt.locked if attempt.locked >= 0 else at if pfn >= 0 else attempt.last
         cpu = where[0] if pfn >= 0 else attempt.cpu
         for step in attempt.lru:
@@ -344,25 +345,16 @@ class DrivenScript:
                 alloc.attempt.locked = line.seq
             alloc.attempt.boosted |= f["old"] != f["new"]
             return
-        nid, zid, cut = int(f["nid"]), int(f["zid"]), int(f["old"]) - int(f["new"])
-        self.steps.append(Step(line.seq, d.OP_CUT_BOOST, line.cpu, nid=nid, zid=zid, n=cut, recorded={"boost": int(f["new"])}))
+        nid, zid, old, new = int(f["nid"]), int(f["zid"]), int(f["old"]), int(f["new"])
+        cut = Step(line.seq, d.OP_CUT_BOOST, line.cpu, nid=nid, zid=zid, n=old - new, recorded={"boost": new})
+        self.steps.append(cut)
         if where in self.retiring:
             self.retiring[where].at = line.seq
 
     def on_oracle_pageblock(self, where: Context, line: Line) -> None:
         alloc = self._current(where)
-        if alloc is None or alloc.reclaiming:
-            return
-        attempt = alloc.attempt
-        if attempt.locked < 0 and attempt.failed and attempt.kind == d.ATTEMPT_RETRY:
-            self._maybe_unreserve(where, alloc, line)
-        else:
+        if alloc is not None and not alloc.reclaiming:
             self._under_lock(where, line)
-
-    def _maybe_unreserve(self, where: Context, alloc: _Alloc, line: Line) -> None:
-        """The first event under a lock after failures is a pageblock's type: a highatomic block given back, or a steal
-        of a whole block. Only the former is followed by a walk that counts no movable pages."""
-        self._under_lock(where, line)
 
     def on_oracle_move_freepages(self, where: Context, line: Line) -> None:
         alloc = self._current(where)
@@ -372,10 +364,8 @@ class DrivenScript:
         start, end, movable = int(f["start"]), int(f["end"]), int(f["movable"])
         if movable >= 0:
             self._under_lock(where, line)
-            alloc.attempt.lru.append(
-                Step(line.seq, d.OP_LRU, line.cpu, handle=end - start + 1, n=movable, pfn=start)
-            )
-        elif int(f["mt"]) != MIGRATE_HIGHATOMIC:
+            alloc.attempt.lru.append(Step(line.seq, d.OP_LRU, line.cpu, handle=end - start + 1, n=movable, pfn=start))
+        elif int(f["mt"]) != MIGRATE_HIGHATOMIC:  # a reserved block is given back
             self.steps.append(self._step(where, alloc, line.seq, d.OP_UNRESERVE, n=alloc.attempt.kind))
             alloc.attempt.locked = -1
             self._between_attempts(where, line)

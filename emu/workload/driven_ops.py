@@ -6,19 +6,27 @@ isolates, when kswapd sleeps) arrives as operations too. Importing this module g
 """
 
 from emu.cpu.free import S_FREE_UNREF
-from emu.cpu.page_alloc import alloc_context, alloc_flags_nofragment, get_page_from_freelist, prepare_alloc_pages
+from emu.cpu.page_alloc import (
+    alloc_context,
+    alloc_flags_nofragment,
+    current_alloc_flags,
+    get_page_from_freelist,
+    prepare_alloc_pages,
+)  # fmt: skip
 from emu.cpu.pageset import free_unref_page_commit
-from emu.cpu.slowpath import __gfp_pfmemalloc_flags, current_alloc_flags, gfp_to_alloc_flags
+from emu.cpu.slowpath import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.task import __cpuset_node_allowed, current_gfp_context
 from emu.workload.script import Op, do_driven
 from emu.zone.event import trace_mm_page_alloc
 from emu.zone.gfp import (
     __GFP_DIRECT_RECLAIM,
     __GFP_HARDWALL,
+    __GFP_WRITE,
     ALLOC_CPUSET,
     ALLOC_HARDER,
     ALLOC_KSWAPD,
     ALLOC_NO_WATERMARKS,
+    ALLOC_NOFRAGMENT,
     ALLOC_WMARK_HIGH,
     ALLOC_WMARK_MASK,
 )  # fmt: skip
@@ -57,9 +65,8 @@ from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.core import core, implements
 from shm.point import site
 
-OP_CONTEXT = 21  # the task that runs now: n = PF_* flags, nodemask = mems_allowed, order = in_interrupt, nid = rt,
-#                  zid = OOM victim
-OP_ATTEMPT = 22  # n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones recorded as too low, by zone_id
+OP_CONTEXT = 21  # the task: n = PF_* flags, nodemask = mems_allowed, order = in_interrupt, nid = rt, zid = OOM victim
+OP_ATTEMPT = 22  # n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones (ids) recorded as too low
 OP_WAKE = 23  # wake_all_kswapds() of an allocation's slow path
 OP_UNRESERVE = 24
 OP_ISOLATE = 25
@@ -74,12 +81,14 @@ ATTEMPT_START = 1  # after the restart label
 ATTEMPT_RETRY = 2  # after the retry label, and later ones of that round
 ATTEMPT_OOM = 3
 ATTEMPT_NOFAIL = 4
+ATTEMPT_SECOND_PASS = 5  # of a fast one: fragmentation no longer matters
 
 KSWAPD_WAKES = 0
 KSWAPD_SLEEPS = 1
 KSWAPD_RECLAIMED = 2
 KSWAPD_FAILED = 3
 
+# what an attempt notes in ``pcp`` of its op; the first such verdict's zone, free pages and mark are in znid ... boost
 FORCED_FAIL = 1
 FORCED_PASS = 2
 WRONG_FLAGS = 4
@@ -133,6 +142,7 @@ def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int) -> int:
     """
     last = -1 if wanted == NULL else page_zone(m, page_record(m, pfn_to_page(m, wanted)))
     forced = 0
+    dirty_limit = op.n == ATTEMPT_FAST and op.gfp & __GFP_WRITE != 0
     z = ac.preferred
     while zonelist_zone(m, ac, z) != 0:
         at = zonelist_zone(m, ac, z)
@@ -144,12 +154,16 @@ def judge(m: Machine, cpu: Cpu, op: Op, ac: AllocContext, wanted: int) -> int:
             failed = op.handle >> zone.zone_id & 1 != 0
             if failed:
                 op.highatomic = zone_page_state(zone, NR_FREE_PAGES)
-            if m.cpusets_enabled != 0 and not failed and at != last:
-                # not looked at: mems_allowed changed meanwhile. Or it had no page: then refusing it is the same
+            if (m.cpusets_enabled != 0 or dirty_limit) and not failed and at != last:
+                # not looked at: mems_allowed changed, or the node has too many dirty pages. Or it had no page after
+                # all: then refusing it is the same
                 if ok:
                     op.pcp |= SKIPPED
-                    forced |= 1 << zone.zone_id
-                    zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH
+                    if z == ac.preferred:
+                        ac.preferred = next_zones_zonelist(m, cpu, ac, z + 1)
+                    else:
+                        forced |= 1 << zone.zone_id
+                        zone.lowmem_reserve[ac.highest_zoneidx] += ENOUGH
             elif ok == failed:
                 if op.pcp & (FORCED_FAIL | FORCED_PASS) == 0:
                     op.znid = zone.node
@@ -177,11 +191,20 @@ def unforce(m: Machine, forced: int, highest_zoneidx: int) -> None:
 
 
 @core
-def mems_of_another_instant(m: Machine, cpu: Cpu, op: Op, nid: int) -> None:
-    """``mems_allowed`` is read at every zoneref while a cpuset may change it: at some time it held the page's node."""
+def mems_of_another_instant(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
+    """``mems_allowed`` is read at every zoneref while a cpuset may change it.
+
+    At some time it held the nodes of the page and of the zones that were looked at.
+    """
     task = task_at(m, cpu.current)
-    if task.mems_allowed >> nid & 1 == 0 and not in_interrupt(cpu):
-        task.mems_allowed = task.mems_allowed | 1 << nid
+    nodes = 0
+    if wanted != NULL:
+        nodes = 1 << zone_at(m, page_zone(m, page_record(m, pfn_to_page(m, wanted)))).node
+    for nid in range(m.nr_nodes):
+        if op.handle >> nid * MAX_NR_ZONES & ((1 << MAX_NR_ZONES) - 1) != 0:
+            nodes |= 1 << nid
+    if nodes & ~task.mems_allowed != 0 and not in_interrupt(cpu):
+        task.mems_allowed = task.mems_allowed | nodes
         op.pcp |= OTHER_MEMS
 
 
@@ -191,11 +214,12 @@ def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     ac = alloc_context()
     gfp = op.gfp & m.gfp_allowed_mask
     op.pcp = 0
-    if m.cpusets_enabled != 0 and wanted != NULL:
-        mems_of_another_instant(m, cpu, op, zone_at(m, page_zone(m, page_record(m, pfn_to_page(m, wanted)))).node)
+    if m.cpusets_enabled != 0:
+        mems_of_another_instant(m, cpu, op, wanted)
     prepare_alloc_pages(m, cpu, gfp, op.order, op.nid, op.nodemask, ac)
-    if op.n == ATTEMPT_FAST:
-        ac.alloc_flags |= alloc_flags_nofragment(m, zonelist_zone(m, ac, ac.preferred), gfp)
+    if op.n == ATTEMPT_FAST or op.n == ATTEMPT_SECOND_PASS:
+        nofragment = alloc_flags_nofragment(m, zonelist_zone(m, ac, ac.preferred), gfp)
+        ac.alloc_flags |= nofragment if op.n == ATTEMPT_FAST else nofragment & ~ALLOC_NOFRAGMENT
         ac.spread_dirty_pages = 0
     else:
         slow_context(m, cpu, op, ac)
@@ -317,7 +341,7 @@ def do_driven_op(m: Machine, cpu: Cpu, op: Op, given: int) -> None:
         free_commit(m, cpu, given)
     elif code == OP_CONTEXT:
         set_context(m, cpu, op)
-    elif code == OP_WAKE or code == OP_UNRESERVE:
+    elif code in (OP_WAKE, OP_UNRESERVE):
         do_wake(m, cpu, op)
     elif code == OP_ISOLATE:
         isolate(m, cpu, op, given)

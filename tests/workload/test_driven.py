@@ -1,0 +1,78 @@
+"""Driven replay of recorded kernel cases."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emu.workload import driven_ops as d
+from emu.workload import script as s
+from emu.workload.case import Case, Line, Step, load_case
+from emu.workload.driven import driven_script
+from emu.workload.driven_check import Driven, compare_driven
+from emu.zone.board import Board
+from emu.zone.event import Event, ring_at
+from shm.ring import ring_drain
+from shm.struct import address_of, dtype_of
+
+CASE = Path(__file__).parent.parent / "cases" / "slow" / "slow_nothing"
+FIELDS = ("code", "cpu", "order", "gfp", "handle", "nid", "zid", "nodemask", "n", "pfn")
+
+
+def replay(case: Case, steps: list[Step]) -> Driven:
+    """Run the steps in this process, playing all CPUs."""
+    size = len(steps) * s.OP_SIZE + 4096
+    with Board.from_state(case.before, ring_capacity=1 << 15, script_size=size, entries=[s.run_ordered]) as board:
+        m = board.m
+        ops = np.frombuffer((s.Op * len(steps)).from_address(address_of(m) + m.script), dtype=dtype_of(s.Op))
+        for at, step in enumerate(steps):
+            for name in FIELDS:
+                ops[name][at] = getattr(step, name)
+        for i in range(m.nr_cpus):
+            board.cpu(i).trace = 1
+        s.run_ordered(m, board.cpu(0), m.script, 0, 0, len(steps), 1, 0)
+        rings = [ring_at(m, board.cpu(i).event_ring) for i in range(m.nr_cpus)]
+        assert not any(ring.lost for ring in rings)
+        events = np.concatenate([ring_drain(ring, Event) for ring in rings])
+        return compare_driven(case, steps, ops.copy(), board.state(), events)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return load_case(CASE)
+
+
+def test_everything_is_decided_as_the_kernel_did(case: Case) -> None:
+    result = replay(case, driven_script(case))
+    assert [str(x) for x in result.differences] == []
+    assert (result.allocs, result.matched) == (343, 343)
+    # op 451: kswapd zeroed the boost between the kernel's look at it and its next event
+    assert [x.where for x in result.reads] == ["event 5652, cpu 0: the kernel's verdict is too low"]
+
+
+def test_a_page_less_is_noticed(case: Case) -> None:
+    steps = driven_script(case)
+    free = next(i for i, step in enumerate(steps) if step.code in (s.OP_FREE_PFN, s.OP_PREPARE))
+    result = replay(case, [*steps[:free], Step(steps[free].at, s.OP_NOP, 0), *steps[free + 1 :]])
+    assert result.differences
+
+
+def test_attempts_of_one_allocation(case: Case) -> None:
+    steps = driven_script(case)
+    kinds = {step.n for step in steps if step.code == d.OP_ATTEMPT}
+    assert {d.ATTEMPT_FAST, d.ATTEMPT_START, d.ATTEMPT_RETRY, d.ATTEMPT_OOM} <= kinds
+    assert [step.at for step in steps] == sorted(step.at for step in steps)
+
+
+def test_an_interrupt_between_entry_and_page(case: Case) -> None:
+    """The page came off the list before the interrupt, unless the interrupt put it there."""
+    enter = "order=0 gfp=0xcc0 nid=0 nodemask=0x0 mems=0x1 alloc_flags=0x801 pflags=0x0 irq=0 hzi=2"
+    for freed, order in ((500, ["free", "alloc"]), (501, ["alloc", "free"])):
+        trace = [
+            Line(10, "a", 7, 0, "....", "oracle_alloc_enter", enter),
+            Line(12, "a", 7, 0, "..s.", "mm_page_free", f"page=ffffea0 pfn={freed} order=0"),
+            Line(14, "a", 7, 0, "....", "mm_page_alloc", "page=ffffea0 pfn=500 order=0 migratetype=0"),
+        ]
+        steps = driven_script(Case(case.path, case.meta, case.before, case.after, [], trace))
+        names = {s.OP_PREPARE: "free", d.OP_ATTEMPT: "alloc"}
+        assert [names[step.code] for step in steps if step.code in names] == order
