@@ -16,21 +16,33 @@ from emu.machine import CMD_FREE_RUN, CMD_ORDERED, Machine
 from emu.workload import script as s
 from emu.workload.case import Case, Step, load_case, script_of
 from emu.workload.compare import Difference, after_differences, event_differences, result_differences
+from emu.workload.driven import driven_script
+from emu.workload.driven_check import compare_driven
 from emu.zone.board import Board
 from emu.zone.event import Event
 from shm.loader import Progress
 from shm.struct import address_of, dtype_of, records_at
 
+OTHERS_TAKE_PART = ("mm_vmscan_kswapd_wake", "mm_vmscan_direct_reclaim_begin", "mm_compaction_begin")
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one case."""
+    """What came of one case.
+
+    ``level``: ``operations`` (nothing is taken from the trace but what other tasks did) or ``driven`` (what reclaim,
+    compaction and userland did comes from the trace). ``reads``: where the kernel read something without a lock at
+    another instant, with both values; they are no differences.
+    """
 
     case: str
+    level: str
     operations: int
+    allocs: int
     seconds: float
     events: int
     differences: tuple[Difference, ...] = field(default=())
+    reads: tuple[Difference, ...] = field(default=())
 
     @property
     def matches(self) -> bool:
@@ -47,6 +59,7 @@ def _free_run(board: Board, index: int) -> int:
     return int(s.run_free(board.m, board.cpu(index), *board.cpu(index).command_args[:4]))
 
 
+HANDLED = (s.OP_ALLOC, s.OP_FREE, s.OP_FREE_LIST)
 SCRIPT_HANDLERS: dict[int, Handler] = {CMD_ORDERED: _ordered, CMD_FREE_RUN: _free_run}
 
 
@@ -91,24 +104,47 @@ def run_ordered(machine: Machine, placed: Placed, count: int, tick: Callable[[],
     machine.wait([machine.party(i) for i in range(procs)], tick=tick)
 
 
+def is_driven(case: Case) -> bool:
+    """Whether reclaim, compaction or userland take part, so that the trace must say what they did."""
+    return not case.ops or any(case.meta["events"].get(name) for name in OTHERS_TAKE_PART)
+
+
 def verify_case(path: Path, *, processes: int | None = None, progress: Progress | None = None) -> Verdict:
     """Run a recorded case on real processes and compare everything with the kernel's record."""
     case = load_case(path)
-    steps = script_of(case)
+    driven = is_driven(case)
+    steps = driven_script(case) if driven else script_of(case)
     cpus = len(case.before["cpu_node"])
     if processes is not None and processes > cpus:
         processes -= processes % cpus  # each CPU is played by equally many
-    handles = 1 + max((step.handle + max(step.n, 1) for step in steps), default=0)
+    handles = 1 + max((step.handle + max(step.n, 1) for step in steps if step.code in HANDLED), default=0)
     machine = Machine(
-        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False,
-        ring_capacity=1 << 14, script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS,
-        progress=progress, processes=processes,
+        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False, ring_capacity=1 << 16,
+        script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS, progress=progress,
+        processes=processes,
     )  # fmt: skip
     with machine:
-        return _verify(machine, case, steps, handles)
+        placed, seconds, events = _execute(machine, case, steps, handles)
+        ours = machine.state()
+        lost = machine.lost_events()
+        if driven:
+            found = compare_driven(case, steps, placed.array, ours, None if lost else events)
+            differences, reads, allocs = list(found.differences), found.reads, found.allocs
+        else:
+            differences = [*result_differences(steps, placed.ops), *after_differences(case.after, ours)]
+            reads, allocs = (), sum(step.code == s.OP_ALLOC for step in steps)
+            if not lost:
+                differences += event_differences(case, events)
+    if lost:
+        differences.append(Difference("kmem events", "all", f"{lost} lost"))
+    level = "driven" if driven else "operations"
+    return Verdict(case.name, level, len(steps), allocs, seconds, len(events), tuple(differences), tuple(reads))
 
 
-def _verify(machine: Machine, case: Case, steps: list[Step], handles: int) -> Verdict:
+def _execute(
+    machine: Machine, case: Case, steps: Sequence[Step], handles: int
+) -> tuple[Placed, float, np.ndarray[Any, Any]]:
+    """The steps on the machine's processes: what they left, the seconds it took, all events."""
     if case.meta["mode"] == "stop":  # the caller is the stopper thread, a real-time task
         for i in range(machine.m.nr_cpus):
             machine.board.task(i).rt = 1
@@ -120,10 +156,4 @@ def _verify(machine: Machine, case: Case, steps: list[Step], handles: int) -> Ve
     run_ordered(machine, placed, len(steps))
     seconds = time.perf_counter() - began
     machine.pump()
-    events = np.concatenate(machine.events) if machine.events else np.zeros(0, dtype_of(Event))
-    found = [*result_differences(steps, placed.ops), *after_differences(case.after, machine.state())]
-    if machine.lost_events():
-        found.append(Difference("kmem events", "all", f"{machine.lost_events()} lost"))
-    else:
-        found += event_differences(case, events)
-    return Verdict(case.name, len(steps), seconds, len(events), tuple(found))
+    return placed, seconds, np.concatenate(machine.events) if machine.events else np.zeros(0, dtype_of(Event))

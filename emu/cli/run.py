@@ -146,6 +146,7 @@ def verify(
     cases: Annotated[list[Path], typer.Argument(help="Directories of recorded kernel cases.")],
     processes: Annotated[int | None, typer.Option(help="OS processes that play the CPUs (default: one each).")] = None,
     mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
+    show_reads: Annotated[bool, typer.Option("--reads", help="List the unlocked reads at another instant.")] = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Compare with a real kernel, bit for bit: pages, lists, counters, events."""
@@ -160,11 +161,20 @@ def verify(
         verdicts.append(verdict)
         if not as_json:
             word = "match" if verdict.matches else "DIFFERS"
-            typer.echo(f"{word:8}{verdict.case:32}{verdict.operations:8,} operations {verdict.events:8,} events")
+            reads = f", {len(verdict.reads)} unlocked reads at another instant" if verdict.reads else ""
+            typer.echo(
+                f"{word:8}{verdict.case:32}{verdict.level:11}{verdict.operations:8,} operations "
+                f"{verdict.allocs:7,} allocations {verdict.events:9,} events{reads}"
+            )
             for difference in verdict.differences[:8]:
                 typer.echo(f"    {difference}")
+            for read in verdict.reads if show_reads else ():
+                typer.echo(f"    (read) {read}")
     bad = [v for v in verdicts if not v.matches]
-    data = {"cases": [{**dataclasses.asdict(v), "differences": [str(d) for d in v.differences]} for v in verdicts]}
+    texts = [
+        {"differences": [str(d) for d in v.differences], "reads": [str(d) for d in v.reads]} for v in verdicts
+    ]  # fmt: skip
+    data = {"cases": [{**dataclasses.asdict(v), **t} for v, t in zip(verdicts, texts, strict=True)]}
     print_result(as_json, data, [f"{len(verdicts) - len(bad)} of {len(verdicts)} cases match"])
     if bad:
         raise typer.Exit(1)

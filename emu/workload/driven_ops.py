@@ -214,6 +214,7 @@ def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     ac = alloc_context()
     gfp = op.gfp & m.gfp_allowed_mask
     op.pcp = 0
+    mems_allowed = task_at(m, cpu.current).mems_allowed
     if m.cpusets_enabled != 0:
         mems_of_another_instant(m, cpu, op, wanted)
     prepare_alloc_pages(m, cpu, gfp, op.order, op.nid, op.nodemask, ac)
@@ -232,6 +233,7 @@ def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     op.pfn = get_page_from_freelist(m, cpu, ac.alloc_mask, op.order, ac.alloc_flags, ac)
     if forced != 0:
         unforce(m, forced, ac.highest_zoneidx)
+    task_at(m, cpu.current).mems_allowed = mems_allowed
     if op.pfn != NULL:
         trace_mm_page_alloc(m, cpu, op.pfn, op.order, ac.alloc_mask, ac.migratetype)
 
