@@ -118,8 +118,9 @@ def verify_case(path: Path, *, processes: int | None = None, progress: Progress 
     if processes is not None and processes > cpus:
         processes -= processes % cpus  # each CPU is played by equally many
     handles = 1 + max((step.handle + max(step.n, 1) for step in steps if step.code in HANDLED), default=0)
+    ring = 1 << max(14, (2 * len(case.trace)).bit_length())  # untouched memory costs nothing
     machine = Machine(
-        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False, ring_capacity=1 << 16,
+        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False, ring_capacity=ring,
         script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS, progress=progress,
         processes=processes,
     )  # fmt: skip
