@@ -28,6 +28,7 @@ from emu.zone.gfp import (
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
+ATOMIC = __GFP_ATOMIC  # inside a class the name would be mangled
 NO_PAGE = (1 << 64) - 1
 Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
 
@@ -318,7 +319,7 @@ class DrivenScript:
         if step in ("start", "retry"):
             alloc.kind = d.ATTEMPT_START if step == "start" else d.ATTEMPT_RETRY
             if step == "start":
-                alloc.rt = bool(flags & ALLOC_HARDER) and not int(f["gfp"], 0) & __GFP_ATOMIC
+                alloc.rt = bool(flags & ALLOC_HARDER) and not int(f["gfp"], 0) & ATOMIC
             self.steps.append(self._step(where, alloc, line.seq, d.OP_WAKE, n=d.ATTEMPT_START))
         elif step == "nopage":
             alloc.kind = d.ATTEMPT_NOFAIL

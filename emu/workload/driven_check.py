@@ -14,6 +14,7 @@ from emu.workload.driven import fields_of
 from emu.zone.event import EV_BUDDY_FREE, EV_EXTFRAG, EV_WAKEUP_KSWAPD, EV_ZONE_LOCKED
 from emu.zone.mmzone import ZONE_NAMES
 from emu.zone.snapshot import State
+from emu.zone.vmstat import NUMA_INTERLEAVE_HIT
 
 __all__ = ["Driven", "compare_driven"]
 
@@ -106,10 +107,19 @@ def _own(state: State) -> State:
     for zone in state["zones"]:
         own = {key: value for key, value in zone.items() if key != "compact"}
         own["vm_stat"] = zone["vm_stat"][:1]
-        own["pcp"] = [{**pcp, "vm_stat_diff": pcp["vm_stat_diff"][:1]} for pcp in zone["pcp"]]
+        own["numa_stat"] = _hits(zone["numa_stat"])
+        own["pcp"] = [
+            {**pcp, "vm_stat_diff": pcp["vm_stat_diff"][:1], "numa_stat_diff": _hits(pcp["numa_stat_diff"])}
+            for pcp in zone["pcp"]
+        ]
         own["pageblocks"] = [[*block[:2], 0] for block in zone["pageblocks"]]
         zones.append(own)
     return {**state, "zones": zones}
+
+
+def _hits(counters: list[int]) -> list[int]:
+    """NUMA counters without interleave hits: a memory policy counts them, after the allocation."""
+    return counters[:NUMA_INTERLEAVE_HIT] + counters[NUMA_INTERLEAVE_HIT + 1 :]
 
 
 def _kernel_keys(case: Case) -> dict[int, list[tuple[int, Key]]]:

@@ -17,8 +17,12 @@ General layout, lowest first:
 ``zonelist``   which zones, in which order
 ``highatomic`` blocks kept for high-order atomic requests
 ``kswapd_wake`` waking a node's kswapd
+``isolation``  free pages taken out for compaction, free lists turned
 ``setup``      watermarks, reserves, thresholds, pcp sizes
 ``boot``       geometry of a machine, and filling its memory
 ``snapshot``   the whole state as plain data, out and in
+``census``     who has which page: lists walked, pages classed
 ``validate``   every invariant, checked
+``gfp_names``  gfp flags by name
+``report``     bad pages, warnings and failures in the kernel's words
 """

@@ -118,4 +118,4 @@ class Allocator(RuleBasedStateMachine):
 
 
 TestAllocator = pytest.mark.slow(Allocator.TestCase)
-TestAllocator.settings = settings(max_examples=3 if INTERPRETED else 12, stateful_step_count=30, deadline=None)
+TestAllocator.settings = settings(max_examples=3 if INTERPRETED else 8, stateful_step_count=30, deadline=None)

@@ -5,7 +5,6 @@ import pytest
 from emu.zone.event import EV_ALLOC_FAILURE, EV_WARN, WARNINGS
 from emu.zone.gfp import (
     __GFP_ATOMIC,
-    __GFP_DIRECT_RECLAIM,
     __GFP_HIGH,
     __GFP_MEMALLOC,
     __GFP_NOFAIL,
@@ -223,8 +222,3 @@ def test_kcompactd_is_told_by_those_who_cannot_compact(gfp: int, order: int, not
     with bench() as b:
         wake(b, order, gfp)
         assert b.m.nodes[0].kcompactd_max_order == noted
-
-
-def test_direct_reclaim_needs_its_bit() -> None:
-    assert GFP_KERNEL & __GFP_DIRECT_RECLAIM
-    assert not GFP_ATOMIC & __GFP_DIRECT_RECLAIM
