@@ -23,7 +23,13 @@ _NOT_BOOSTED = 0xFFFFFFFF - ZONE_BOOSTED_WATERMARK
 
 @core(cold=True)
 def rmqueue_buddy(
-    m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, order: int, gfp_flags: int, alloc_flags: int,
+    m: Machine,
+    cpu: Cpu,
+    preferred_zone: Zone,
+    zone: Zone,
+    order: int,
+    gfp_flags: int,
+    alloc_flags: int,
     migratetype: int,
 ) -> int:
     """The part of ``rmqueue()`` under the zone lock: HIGHATOMIC first for ALLOC_HARDER, bad blocks skipped."""
@@ -61,7 +67,13 @@ def wake_for_boost(m: Machine, cpu: Cpu, zone: Zone) -> None:
 
 @core(inline=True)
 def rmqueue(
-    m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, order: int, gfp_flags: int, alloc_flags: int,
+    m: Machine,
+    cpu: Cpu,
+    preferred_zone: Zone,
+    zone: Zone,
+    order: int,
+    gfp_flags: int,
+    alloc_flags: int,
     migratetype: int,
 ) -> int:
     """``mm/page_alloc.c:rmqueue() (5.10)``: a block from this zone, or NULL.

@@ -292,4 +292,3 @@ def test_a_large_machine_is_validated_without_touching_it() -> None:
         before = board.segment.touched()
         assert validate(board.m) == []
         assert board.segment.touched() - before < 1 << 20
-
