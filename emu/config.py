@@ -110,6 +110,8 @@ class MachineConfig(_Strict):
     @model_validator(mode="after")
     def _possible(self) -> "MachineConfig":
         self.shape()
+        if self.cma % (4 << 20):
+            raise ValueError(f"cma: {self.cma} bytes is no multiple of 4M: smaller parts would merge with other memory")
         if self.cma and self.cma >= min(self.node_bytes()) // 2:
             raise ValueError(f"cma: {self.cma >> 20} MiB is half of a node or more")
         pages = sum(self.node_bytes()) >> 12

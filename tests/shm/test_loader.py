@@ -134,12 +134,12 @@ def test_children_inherit_the_code(cache: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 42
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("EMU_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert loader.cache_dir() == Path("/home/somebody/.cache/emu")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/var/tmp/caches")
-    assert loader.cache_dir() == Path("/var/tmp/caches/emu")
-    monkeypatch.setenv("EMU_CACHE", "/var/tmp/here")
-    assert loader.cache_dir() == Path("/var/tmp/here")
+    assert loader.cache_dir() == tmp_path / ".cache/emu"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert loader.cache_dir() == tmp_path / "caches/emu"
+    monkeypatch.setenv("EMU_CACHE", str(tmp_path / "here"))
+    assert loader.cache_dir() == tmp_path / "here"
