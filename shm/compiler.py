@@ -10,46 +10,64 @@ minutes. Here the front end costs about 50 ms a function and the optimiser runs 
 # mypy: allow-untyped-calls
 
 import ctypes
+import functools
 import types as pytypes
 from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import from_dtype, types
-from numba.core import cgutils, compiler
+from numba import types
+from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, Flags
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
+from numba.core.compiler_machinery import PassManager
+from numba.core.cpu import CPUContext
+from numba.core.typed_passes import NativeLowering, NopythonTypeInference, PreLowerStripPhis
+from numba.core.typing import Context
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 from numba.extending import intrinsic
 
-from shm.core import CHECKED, CoreError, CoreInfo, OnStack, Primitive, name_of
+from shm.core import CoreError, CoreInfo, OnStack, Primitive, name_of
 from shm.program import globals_of
-from shm.struct import At, Struct, dtype_of
+from shm.records import Scalar, StructType, offset, struct_type
+from shm.struct import At
 
 __all__ = ["Operand", "front_end", "link"]
 
 I64 = ir.IntType(64)
 I8P = ir.IntType(8).as_pointer()
 
+
+class _Typing(Context):  # type: ignore[misc]
+    """Remembers how calls are typed. Most are operators on integers, for which numba asks every rule of numpy's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[Any, Any] = {}
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        numbers = (types.IntegerLiteral, types.BooleanLiteral)
+        plain = tuple(types.unliteral(a) if isinstance(a, numbers) else a for a in args)
+        found = self.known.get((func, plain))
+        if found is None:
+            found = self.known[func, plain] = super().resolve_function_type(func, plain, kws)
+        return found
+
+
 # what numba knows is read here, once, and inherited by the processes that compile
-cpu_target.typing_context.refresh()
-cpu_target.target_context.refresh()
-
-_records: dict[type[Struct], types.Record] = {}
-
-
-def record_type(cls: type[Struct]) -> types.Record:
-    """The numba record of a struct (one object per class, so that types compare equal)."""
-    if cls not in _records:
-        _records[cls] = from_dtype(dtype_of(cls))
-    return _records[cls]
+_typing = _Typing()
+_target = CPUContext(_typing)
+_typing.refresh()
+_target.refresh()
 
 
 class Operand:
     """A record argument of a primitive: its address, and pointers to its fields."""
 
-    def __init__(self, builder: Any, value: Any, record: types.Record) -> None:
-        self.builder, self.value, self.record = builder, value, record
+    def __init__(self, builder: Any, value: Any, of: StructType) -> None:
+        self.builder, self.value, self.of = builder, value, of
 
     @property
     def address(self) -> Any:
@@ -57,11 +75,10 @@ class Operand:
 
     def field(self, name: str) -> tuple[Any, int, bool]:
         """Pointer to a scalar field, its width in bits and whether it is signed."""
-        of: Any = self.record.typeof(name)
-        if not isinstance(of, types.Integer):
+        at, scalar = self.of.fields[name]
+        if not isinstance(scalar, Scalar):
             raise TypeError(f"{name} is no integer field")
-        at = self.builder.add(self.address, ir.Constant(I64, self.record.offset(name)))
-        return self.builder.inttoptr(at, ir.IntType(of.bitwidth).as_pointer()), of.bitwidth, of.signed
+        return scalar.pointer(self.builder, offset(self.builder, self.value, at)), scalar.bits, scalar.signed
 
 
 def _as_int(context: Any, builder: Any, value: Any, of: Any) -> Any:
@@ -72,6 +89,7 @@ def _void_or_int(returns: bool) -> Any:
     return types.int64 if returns else types.void
 
 
+@functools.cache
 def _primitive(prim: Primitive) -> Any:
     def typed(typingctx: Any, *args: Any) -> Any:
         for at, arg in enumerate(args):
@@ -83,7 +101,7 @@ def _primitive(prim: Primitive) -> Any:
             for of, value in zip(sig.args, values, strict=True):
                 if isinstance(of, types.StringLiteral):
                     operands.append(of.literal_value)
-                elif isinstance(of, types.Record):
+                elif isinstance(of, StructType):
                     operands.append(Operand(builder, value, of))
                 else:
                     operands.append(_as_int(context, builder, value, of))
@@ -116,6 +134,7 @@ def _c_function(info: CoreInfo) -> Any:
     return ir.FunctionType(I64 if sig.returns else ir.VoidType(), [_c_type(t) for t in sig.params])
 
 
+@functools.cache
 def _call(info: CoreInfo) -> Any:
     """Calls another core function through its C symbol: only its signature is needed here."""
     sig = info.signature
@@ -125,14 +144,15 @@ def _call(info: CoreInfo) -> Any:
             if of is int:
                 if not isinstance(arg, types.Integer | types.Boolean | types.IntegerLiteral):
                     raise TypeError(f"{info.symbol}: {arg} given where an int is declared")
-            elif not isinstance(arg, types.Record) or arg != record_type(of):
+            elif arg != struct_type(of):
                 raise TypeError(f"{info.symbol}: {arg} given where {of.__name__} is declared")
 
         def codegen(context: Any, builder: Any, sig_: Any, values: Any) -> Any:
             callee = cgutils.get_or_insert_function(builder.module, _c_function(info), info.symbol)
-            passed = []
-            for of, kind, value in zip(sig.params, sig_.args, values, strict=True):
-                passed.append(_as_int(context, builder, value, kind) if of is int else builder.bitcast(value, I8P))
+            passed = [
+                _as_int(context, builder, value, kind) if of is int else value
+                for of, kind, value in zip(sig.params, sig_.args, values, strict=True)
+            ]
             out = builder.call(callee, passed)
             return out if sig.returns else context.get_dummy_value()
 
@@ -141,35 +161,50 @@ def _call(info: CoreInfo) -> Any:
     return _intrinsic(info.body.__name__, typed, len(sig.params))
 
 
+@functools.cache
 def _accessor(at: At[Any]) -> Any:
-    record = record_type(at.cls)
+    record = struct_type(at.cls)
 
-    def typed(typingctx: Any, base: Any, offset: Any) -> Any:
+    def typed(typingctx: Any, base: Any, by: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            where = builder.add(builder.ptrtoint(values[0], I64), _as_int(context, builder, values[1], sig.args[1]))
-            return builder.inttoptr(where, context.get_value_type(record))
+            return offset(builder, values[0], _as_int(context, builder, values[1], sig.args[1]))
 
-        return record(base, offset), codegen
+        return record(base, by), codegen
 
     return _intrinsic("At", typed, 2)
 
 
+@functools.cache
 def _stack(on: OnStack[Any]) -> Any:
-    record = record_type(on.cls)
+    record = struct_type(on.cls)
 
     def typed(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
             slot = cgutils.alloca_once(builder, ir.ArrayType(I64, (record.size + 7) // 8), zfill=True)
-            return builder.bitcast(slot, context.get_value_type(record))
+            return builder.bitcast(slot, I8P)
 
         return record(), codegen
 
     return _intrinsic("OnStack", typed, 0)
 
 
+@functools.cache
+def _extreme(which: Callable[..., Any]) -> Any:
+    """``min`` and ``max`` of two integers."""
+
+    def typed(typingctx: Any, *args: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            one, two = (_as_int(context, builder, v, of) for v, of in zip(values, sig.args, strict=True))
+            return builder.select(builder.icmp_signed("<" if which is min else ">", one, two), one, two)
+
+        return types.int64(*args), codegen
+
+    return _intrinsic(which.__name__, typed, 2)
+
+
 def _substitute(info: CoreInfo) -> Any:
     """The function again, with its globals replaced by what numba understands."""
-    scope: dict[str, Any] = {"__builtins__": __builtins__}
+    scope: dict[str, Any] = {"__builtins__": __builtins__, "min": _extreme(min), "max": _extreme(max)}
     for name, value in globals_of(info.body).items():
         if hasattr(value, "__core__"):
             scope[name] = _call(value.__core__)
@@ -179,7 +214,7 @@ def _substitute(info: CoreInfo) -> Any:
             scope[name] = _accessor(value)
         elif isinstance(value, OnStack):
             scope[name] = _stack(value)
-        elif isinstance(value, int | tuple) or value in (min, max, range, abs):
+        elif isinstance(value, int | str | tuple):
             scope[name] = value
         else:
             raise CoreError(f"{name_of(info.body)}: the core can't use {name} ({type(value).__name__})")
@@ -187,36 +222,56 @@ def _substitute(info: CoreInfo) -> Any:
 
 
 def _flags() -> Any:
-    flags: Any = compiler.Flags()
+    flags: Any = Flags()
     flags.nrt = False
-    flags.boundscheck = CHECKED
     flags.error_model = "numpy"
     flags.no_cpython_wrapper = True
     flags.no_cfunc_wrapper = True
     flags.no_compile = True  # numba would run its own linker, which knows none of the other functions
-    flags.enable_looplift = False
     return flags
+
+
+class _Pipeline(CompilerBase):  # type: ignore[misc]
+    """Of numba's passes those that the core's Python needs: no closures, no literal loops, no rewrites."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = PassManager("core")
+        for each in (
+            TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, NopythonTypeInference, PreLowerStripPhis,
+            NativeLowering,
+        ):  # fmt: skip
+            passes.add_pass(each, each.__name__)
+        passes.finalize()
+        return [passes]
+
+
+class _Library(JITCodeLibrary):  # type: ignore[misc]
+    """Keeps a function's module as it was lowered: the whole program is optimised later."""
+
+    text = ""
+
+    def add_ir_module(self, module: Any) -> None:
+        self.text += str(module)
 
 
 def front_end(info: CoreInfo) -> bytes:
     """Bitcode of one function and its C wrapper, unoptimised."""
-    argtypes = tuple(types.int64 if t is int else record_type(t) for t in info.signature.params)
+    argtypes = tuple(types.int64 if t is int else struct_type(t) for t in info.signature.params)
     returned = _void_or_int(info.signature.returns)
     name = name_of(info.body)
     with global_compiler_lock:
-        typingctx, targetctx = cpu_target.typing_context, cpu_target.target_context
         try:
-            made = compiler.compile_extra(
-                typingctx, targetctx, _substitute(info), argtypes, returned, _flags(), {},
-                pipeline_class=compiler.Compiler,
-            )  # fmt: skip
-            if any(isinstance(of, types.Float) for of in made.type_annotation.typemap.values()):
-                # "/", or unsigned and signed in one expression: low bits would be lost without a word
+            function = _substitute(info)
+            library = _Library(_target.codegen(), info.symbol)
+            pipeline = _Pipeline(_typing, _target, library, argtypes, returned, _flags(), {})
+            made = pipeline.compile_extra(function)
+            if any(isinstance(of, types.Float) for of in pipeline.state.typemap.values()):
+                # "/": low bits would be lost without a word
                 raise CoreError(f"{name}: something in it is a float")
-            module = llvm.parse_assembly(str(made.library._final_module))
-            for helper in dict.fromkeys(made.library._linking_libraries):
+            module = llvm.parse_assembly(library.text)
+            for helper in dict.fromkeys(library._linking_libraries):  # "x in (1, 2)" is a function of numba's
                 module.link_in(helper._get_module_for_linking(), preserve=True)
-            module.link_in(llvm.parse_assembly(_wrapper(info, targetctx, made)))
+            module.link_in(llvm.parse_assembly(_wrapper(info, _target, made.fndesc)))
         except CoreError:
             raise
         except Exception as err:
@@ -224,17 +279,14 @@ def front_end(info: CoreInfo) -> bytes:
         return bytes(module.as_bitcode())
 
 
-def _wrapper(info: CoreInfo, context: Any, made: Any) -> str:
+def _wrapper(info: CoreInfo, context: Any, fndesc: Any) -> str:
     """``symbol`` with a plain C signature around numba's function; a raised error ends in ``shm_panic(name)``."""
     module = context.codegen().create_library(info.symbol).create_ir_module(info.symbol)
     function = ir.Function(module, _c_function(info), info.symbol)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    inner = context.declare_function(module, made.fndesc)
-    args = [
-        value if of is int else builder.bitcast(value, context.get_value_type(record_type(of)))
-        for of, value in zip(info.signature.params, function.args, strict=True)
-    ]
-    status, out = context.call_conv.call_function(builder, inner, made.fndesc.restype, made.fndesc.argtypes, args)
+    inner = context.declare_function(module, fndesc)
+    args = list(function.args)
+    status, out = context.call_conv.call_function(builder, inner, fndesc.restype, fndesc.argtypes, args)
     with builder.if_then(status.is_error, likely=False):
         panic = cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), [I8P]), "shm_panic")
         text = cgutils.global_constant(module, "name", cgutils.make_bytearray(info.symbol.encode() + b"\0"))
@@ -251,6 +303,8 @@ def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[st
     """One optimised object file; only ``entries`` keep their symbols."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    # "flags |= bit" as a byte access is shorter, but the next read of all flags would wait until it is in the cache
+    llvm.set_option("core", "-combiner-reduce-load-op-store-width=0")
     whole = llvm.parse_assembly("")
     for bitcode in bitcodes.values():
         whole.link_in(llvm.parse_bitcode(bitcode))
@@ -268,7 +322,7 @@ def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[st
     target = llvm.Target.from_triple(llvm.get_process_triple())
     machine = target.create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(),
-        opt=3, reloc="static", codemodel="jitdefault", jit=True,
+        opt=3, reloc="pic", codemodel="small", jit=True,
     )  # fmt: skip
     whole.triple = llvm.get_process_triple()
     whole.data_layout = str(machine.target_data)

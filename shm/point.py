@@ -8,7 +8,7 @@ scheduled mode it asks the strategy who goes next.
 import zlib
 
 from shm.core import core, seam
-from shm.struct import Struct, i32, i64, struct, u32
+from shm.struct import Struct, fixed, i32, i64, struct, u32
 
 __all__ = ["Party", "point", "schedule_point", "site", "site_name"]
 
@@ -35,11 +35,11 @@ class Party(Struct):
     ``index`` is its place in the table, ``stride`` the distance of two parties in bytes.
     """
 
-    index: int = i32()
-    stride: int = i32()
+    index: int = fixed(i32)
+    stride: int = fixed(i32)
     pid: int = i32()
     dead: int = i32()  # set by the supervisor when the process has ended without saying so
-    scheduled: int = i32()  # scheduled mode: every point is a decision
+    scheduled: int = fixed(i32)  # scheduled mode: every point is a decision
     spin_limit: int = i32()  # how often to look at a lock before parking
     exit_on_owner_death: int = i32()  # status to exit with when a lock's holder is dead; 0: the lock call returns
     lock_stat: int = i32()  # measure waiting and holding

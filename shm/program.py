@@ -44,7 +44,8 @@ def toolchain() -> str:
     """Compiler versions and the host processor: object code depends on them."""
     versions = f"numba {version('numba')} llvmlite {version('llvmlite')}"
     here = Path(__file__).parent
-    ours = hashlib.blake2b((here / "compiler.py").read_bytes() + (here / "atomic.py").read_bytes(), digest_size=8)
+    sources = b"".join((here / f"{name}.py").read_bytes() for name in ("compiler", "records", "atomic", "scan"))
+    ours = hashlib.blake2b(sources, digest_size=8)
     versions += f" {ours.hexdigest()}"
     return f"{versions} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {MODE}"
 

@@ -20,8 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast, overload
 import numpy as np
 
 __all__ = [
-    "Array", "At", "Struct", "address_of", "array", "dtype_of", "embed", "i8", "i16", "i32", "i64", "layout_of",
-    "offset_of", "record_at", "records_at", "size_of", "struct", "u8", "u16", "u32",
+    "Array", "At", "Struct", "address_of", "array", "dtype_of", "embed", "fixed", "i8", "i16", "i32", "i64",
+    "layout_of", "offset_of", "record_at", "records_at", "size_of", "struct", "u8", "u16", "u32",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ S = TypeVar("S", bound="Struct")
 
 
 class Array(Protocol[T]):
-    """A fixed-size array inside a struct."""
+    """A fixed-size array inside a struct. An index counts from 0; compiled code doesn't know negative ones."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -43,10 +43,12 @@ class Array(Protocol[T]):
 class Struct(ctypes.Structure):
     """Base of every struct declared with :func:`struct`."""
 
+    _fixed_: frozenset[str] = frozenset()
+
 
 class _Field:
-    def __init__(self, ctype: Any) -> None:
-        self.ctype = ctype
+    def __init__(self, ctype: Any, fixed: bool = False) -> None:
+        self.ctype, self.fixed = ctype, fixed
 
 
 def i8() -> int:
@@ -84,6 +86,12 @@ def i64() -> int:
     return cast(int, _Field(ctypes.c_int64))
 
 
+def fixed(of: Any) -> int:
+    """A scalar, given by its maker such as :func:`i64`, that Python fills in before the core runs and the core never
+    writes: compiled code may read it early, and once."""
+    return cast(int, _Field(of().ctype, fixed=True))
+
+
 def embed(of: type[S]) -> S:
     """A struct inside a struct."""
     return cast(S, _Field(of))
@@ -97,9 +105,8 @@ def array(of: Any, length: int) -> Any:
 
 def struct(cls: type[S]) -> type[S]:
     """Lay out a class with C alignment rules. ``_align_`` pads the size to a multiple (64 for per-CPU data)."""
-    fields: list[tuple[str, Any]] = []
-    for name in inspect.get_annotations(cls):
-        fields.append((name, cls.__dict__[name].ctype))
+    declared: dict[str, _Field] = {name: cls.__dict__[name] for name in inspect.get_annotations(cls)}
+    fields: list[tuple[str, Any]] = [(name, field.ctype) for name, field in declared.items()]
     unit = cls.__dict__.get("_align_", 0)
     if unit:
         probe = type("_probe", (ctypes.Structure,), {"_fields_": fields})
@@ -107,6 +114,7 @@ def struct(cls: type[S]) -> type[S]:
         if pad:
             fields.append(("_pad", ctypes.c_uint8 * pad))
     cls._fields_ = fields
+    cls._fixed_ = frozenset(name for name, field in declared.items() if field.fixed)
     return cls
 
 
@@ -166,7 +174,8 @@ def layout_of(cls: type[Struct]) -> str:
         if issubclass(ctype, ctypes.Array):
             kind, count = ctype._type_, f"[{ctype._length_}]"
         inner = f"({layout_of(kind)})" if issubclass(kind, Struct) else kind.__name__
-        parts.append(f"{name}@{getattr(cls, name).offset}:{inner}{count}")
+        mark = "!" if name in cls._fixed_ else ""
+        parts.append(f"{name}{mark}@{getattr(cls, name).offset}:{inner}{count}")
     return f"{cls.__name__}#{ctypes.sizeof(cls)}{{{' '.join(parts)}}}"
 
 

@@ -3,7 +3,7 @@
 from emu.cpu.pageset import free_one_page, free_unref_page_commit
 from emu.cpu.prep import free_debug
 from emu.cpu.task import __memcg_kmem_uncharge_page
-from emu.zone.bad_page import BAD_REF_ZERO, bad_page, check_free_page
+from emu.zone.bad_page import BAD_REF_ZERO, CLEAN_PAGE, CLEAN_TAIL_PAGE, bad_page, check_free_page
 from emu.zone.buddy import FPI_NONE
 from emu.zone.event import trace_mm_page_free, trace_mm_page_free_batched
 from emu.zone.irq import local_irq_restore, local_irq_save
@@ -18,6 +18,7 @@ from emu.zone.vmstat import PGFREE, __count_vm_events
 from shm.atomic import fetch_add
 from shm.core import CHECKED, core
 from shm.point import point, site
+from shm.scan import all_match
 
 SWAP_CLUSTER_MAX = 32
 S_PUT = site("__free_pages:put_page_testzero")
@@ -30,16 +31,31 @@ S_READ_TYPE = site("free_unref_page_prepare:read migratetype")
 @core
 def free_tail_pages(m: Machine, cpu: Cpu, pfn: int, order: int, compound: int) -> int:
     """Check and clean the pages behind the first (``free_tail_pages_check()`` and its loop). Returns the bad ones."""
-    bad = 0
+    tails = (1 << order) - 1
+    first = page_record(m, pfn_to_page(m, pfn + 1))
+    if compound == 0:
+        if all_match(first, tails, CLEAN_PAGE):
+            return 0
+        return find_bad_tail_pages(m, cpu, pfn, order)
+    spotless = all_match(first, tails, CLEAN_TAIL_PAGE)
     for i in range(1, 1 << order):
         page = page_record(m, pfn_to_page(m, pfn + i))
-        if compound != 0:
-            page.mapping = 0
-            page.lru.next = 0
+        page.mapping = 0
+        page.lru.next = 0
+    if spotless:
+        return 0
+    return find_bad_tail_pages(m, cpu, pfn, order)
+
+
+@core(cold=True)
+def find_bad_tail_pages(m: Machine, cpu: Cpu, pfn: int, order: int) -> int:
+    """At least one tail page is bad, or has flags to be cleared."""
+    bad = 0
+    for i in range(1, 1 << order):
         if check_free_page(m, cpu, pfn + i):
             bad += 1
             continue
-        clear_flag(page, PAGE_FLAGS_CHECK_AT_PREP)
+        clear_flag(page_record(m, pfn_to_page(m, pfn + i)), PAGE_FLAGS_CHECK_AT_PREP)
     return bad
 
 
@@ -51,17 +67,17 @@ def free_pages_prepare(m: Machine, cpu: Cpu, pfn: int, order: int, check_free: i
     """
     page = page_record(m, pfn_to_page(m, pfn))
     trace_mm_page_free(m, cpu, pfn, order)
-    if page.page_flags & PG_hwpoison != 0 and order == 0:
+    if page.page_flags & (PG_hwpoison | PG_kmemcg) != 0:
+        poisoned = page.page_flags & PG_hwpoison != 0 and order == 0
         if page.page_flags & PG_kmemcg != 0:
             __memcg_kmem_uncharge_page(m, pfn, order)
-        return False
+        if poisoned:
+            return False
     bad = 0
     if order != 0:
         bad = free_tail_pages(m, cpu, pfn, order, 1 if PageCompound(page) else 0)
     if page.mapping & PAGE_MAPPING_FLAGS != 0:
         page.mapping = 0
-    if page.page_flags & PG_kmemcg != 0:
-        __memcg_kmem_uncharge_page(m, pfn, order)
     if check_free != 0 and check_free_page(m, cpu, pfn):
         bad += 1
     if bad != 0:
@@ -176,5 +192,3 @@ def __free_pages(m: Machine, cpu: Cpu, pfn: int, order: int) -> None:
         free_the_page(m, cpu, pfn, order)
     elif head == 0 and order > 0:
         free_subpages(m, cpu, pfn, order)
-
-

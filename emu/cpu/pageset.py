@@ -8,12 +8,12 @@ from emu.zone.buddy import FPI_NONE, __free_one_page
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
 from emu.zone.irq import local_irq_restore, local_irq_save
-from emu.zone.list import INIT_LIST_HEAD, link_of, list_add, list_add_tail, list_del, list_empty
+from emu.zone.list import link_of, list_add, list_del, list_empty
 from emu.zone.mmzone import (
-    MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PD_CHECK, Cpu, Machine, Pageset,
-    Zone, page_record, pageset_at, zone_at,
+    MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF, PD_CHECK, Cpu,
+    Machine, Pageset, Zone, list_head_at, page_record, pageset_at, zone_at,
 )  # fmt: skip
-from emu.zone.page import NULL, link_to_pfn, page_zone, pfn_to_page
+from emu.zone.page import NULL, link_to_page, link_to_pfn, page_zone, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype
 from emu.zone.vmstat import (
     NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGALLOC, PGFREE, __count_vm_events, __mod_zone_page_state, fold_node, fold_zone,
@@ -24,6 +24,7 @@ from shm.core import core
 from shm.point import site
 from shm.spinlock import spin_lock, spin_unlock
 
+PAGES_AHEAD = 16
 S_BULK = site("rmqueue_bulk:lock")
 S_FREE_BULK = site("free_pcppages_bulk:lock")
 S_FREE_ONE = site("free_one_page:lock")
@@ -39,6 +40,7 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
     Returns the pages listed. NR_FREE_PAGES drops once, by all that left the free lists.
     """
     head = pset.lists[migratetype]
+    last = head.prev
     alloced = 0
     taken = 0
     spin_lock(cpu.party, zone.lock, S_BULK)
@@ -47,13 +49,20 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
         if pfn == NULL:
             break
         taken += 1
+        # blocks are taken apart from their start, so these are the pages that expand() will list next
+        prefetch(page_record(m, pfn_to_page(m, pfn + PAGES_AHEAD)))
         if check_new_page(m, cpu, pfn):
             continue
         page = page_record(m, pfn_to_page(m, pfn))
-        list_add_tail(m, page.lru, head)
+        here = link_of(m, page.lru)
+        page.lru.prev = last
+        list_head_at(m, last << 2).next = here
+        last = here
         alloced += 1
         if page.index == MIGRATE_CMA:
             __mod_zone_page_state(m, cpu, zone, NR_FREE_CMA_PAGES, -1)
+    list_head_at(m, last << 2).next = link_of(m, head)
+    head.prev = last
     __mod_zone_page_state(m, cpu, zone, NR_FREE_PAGES, -taken)
     spin_unlock(cpu.party, zone.lock)
     return alloced
@@ -68,8 +77,9 @@ def __rmqueue_pcplist(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratety
             pset.count += rmqueue_bulk(m, cpu, zone, pset, migratetype, alloc_flags)
             if list_empty(m, head):
                 return NULL
-        pfn = link_to_pfn(m, head.next)
-        list_del(m, page_record(m, pfn_to_page(m, pfn)).lru)
+        link = head.next
+        list_del(m, page_record(m, link_to_page(m, link)).lru)
+        pfn = link_to_pfn(m, link)
         pset.count -= 1
         if m.page_debug & PD_CHECK == 0 or not check_new_page(m, cpu, pfn):
             return pfn
@@ -98,9 +108,11 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
     migratetype = 0
     batch_free = 0
     prefetched = 0
-    bulk = cpu.bulk
-    INIT_LIST_HEAD(m, bulk)
+    bulk = link_of(m, cpu.bulk)
+    last = bulk  # of the pages on their way out, chained by next alone
     count = min(pset.count, count)
+    left = pset.count - count
+    batch = pset.batch
     while count > 0:
         while True:
             batch_free += 1
@@ -112,25 +124,29 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
         head = pset.lists[migratetype]
         if batch_free == MIGRATE_PCPTYPES:
             batch_free = count
+        link = head.prev
         while True:
-            pfn = link_to_pfn(m, head.prev)
-            page = page_record(m, pfn_to_page(m, pfn))
-            list_del(m, page.lru)
-            pset.count -= 1
-            if not check_free_page(m, cpu, pfn):
-                list_add_tail(m, page.lru, bulk)
-                if prefetched < pset.batch:
-                    prefetch(page_record(m, pfn_to_page(m, pfn ^ 1)))
+            page = page_record(m, link_to_page(m, link))
+            before = page.lru.prev
+            if not check_free_page(m, cpu, link_to_pfn(m, link)):
+                list_head_at(m, last << 2).next = link
+                last = link
+                if prefetched < batch:
+                    prefetch(page_record(m, link_to_page(m, link) ^ PAGE_SIZE_OF))  # the buddy
                 prefetched += 1
+            link = before
             count -= 1
             batch_free -= 1
-            if count == 0 or batch_free == 0 or list_empty(m, head):
+            if count == 0 or batch_free == 0 or link == link_of(m, head):
                 break
+        head.prev = link
+        list_head_at(m, link << 2).next = link_of(m, head)
+    list_head_at(m, last << 2).next = bulk
+    pset.count = left
     spin_lock(cpu.party, zone.lock, S_FREE_BULK)
     isolated = zone.nr_isolate_pageblock != 0
-    last = link_of(m, bulk)
-    link = bulk.next
-    while link != last:
+    link = cpu.bulk.next
+    while link != bulk:
         pfn = link_to_pfn(m, link)
         page = page_record(m, pfn_to_page(m, pfn))
         link = page.lru.next
@@ -232,5 +248,3 @@ def refresh_cpu_vm_stats(m: Machine, cpu: Cpu, do_pagesets: int) -> int:
     for nid in range(m.nr_nodes):
         changes += fold_node(m, cpu, m.nodes[nid])
     return changes
-
-

@@ -5,6 +5,7 @@ from emu.zone.mmzone import Cpu, Machine, Page, page_record
 from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PAGE_FLAGS_CHECK_AT_PREP, PAGE_TYPES, PG_hwpoison, PG_kmemcg
 from emu.zone.page import clear_flag, pfn_to_page
 from shm.core import core
+from shm.scan import all_match, matches
 
 BAD_REASONS = (
     "nonzero mapcount",
@@ -22,14 +23,13 @@ BAD_TAIL_MAPPING = 6
 BAD_NO_TAIL = 7
 BAD_HEAD = 8
 BAD_REF_ZERO = 9
+_UNUSED = "mapcount=-1 mapping=0 refcount=0"
 _AT_PREP = PAGE_FLAGS_CHECK_AT_PREP | PG_hwpoison | PAGE_TYPES | PG_kmemcg
 _AT_FREE = PAGE_FLAGS_CHECK_AT_FREE | PAGE_TYPES | PG_kmemcg
-
-
-@core(inline=True)
-def unexpected(page: Page, flags: int) -> int:
-    """Zero if the page is unmapped, unowned, unreferenced and has none of the flags: one test for all."""
-    return (page.mapcount + 1) | page.mapping | page.refcount | (page.page_flags & flags)
+NEW_PAGE = f"{_UNUSED} page_flags&{_AT_PREP}=0"
+FREE_PAGE = f"{_UNUSED} page_flags&{_AT_FREE}=0"
+CLEAN_PAGE = f"{_UNUSED} page_flags&{_AT_FREE | PAGE_FLAGS_CHECK_AT_PREP}=0"  # and no flag is to be cleared
+CLEAN_TAIL_PAGE = CLEAN_PAGE.replace("mapping=0", "")
 
 
 @core(cold=True)
@@ -66,7 +66,7 @@ def check_free_page_bad(m: Machine, cpu: Cpu, pfn: int) -> None:
 @core(inline=True)
 def check_free_page(m: Machine, cpu: Cpu, pfn: int) -> bool:
     """``check_free_page()``: true if bad."""
-    if unexpected(page_record(m, pfn_to_page(m, pfn)), _AT_FREE) == 0:
+    if matches(page_record(m, pfn_to_page(m, pfn)), FREE_PAGE):
         return False
     check_free_page_bad(m, cpu, pfn)
     return True
@@ -85,7 +85,9 @@ def check_new_page_bad(m: Machine, cpu: Cpu, pfn: int) -> None:
 @core(inline=True)
 def check_new_page(m: Machine, cpu: Cpu, pfn: int) -> bool:
     """``check_new_page()``: true if bad."""
-    if unexpected(page_record(m, pfn_to_page(m, pfn)), _AT_PREP) == 0:
+    page = page_record(m, pfn_to_page(m, pfn))
+    # field by field: the page was just written so, and a wider read would have to wait until that is in the cache
+    if (page.mapcount + 1) | page.mapping | page.refcount | (page.page_flags & _AT_PREP) == 0:
         return False
     check_new_page_bad(m, cpu, pfn)
     return True
@@ -94,10 +96,7 @@ def check_new_page(m: Machine, cpu: Cpu, pfn: int) -> bool:
 @core(inline=True)
 def check_new_pages(m: Machine, cpu: Cpu, pfn: int, order: int) -> bool:
     """``check_new_pages()``: true if one is bad; the first is reported. All are looked at before any branch."""
-    seen = 0
-    for at in range(pfn, pfn + (1 << order)):
-        seen |= unexpected(page_record(m, pfn_to_page(m, at)), _AT_PREP)
-    if seen == 0:
+    if all_match(page_record(m, pfn_to_page(m, pfn)), 1 << order, NEW_PAGE):
         return False
     return find_bad_new_page(m, cpu, pfn, order)
 

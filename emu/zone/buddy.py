@@ -217,5 +217,3 @@ def rmqueue_traced(m: Machine, cpu: Cpu, zone: Zone, order: int, take: int, migr
     if pfn != NULL:
         trace_mm_page_alloc_zone_locked(m, cpu, pfn, order, migratetype)
     return pfn
-
-

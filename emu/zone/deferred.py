@@ -31,5 +31,3 @@ def deferred_grow_zone(m: Machine, cpu: Cpu, zone: Zone, order: int) -> bool:
         zone.first_deferred_pfn = pfn if pfn < zone.deferred_end_pfn else 0
     spin_unlock_irqrestore(m, cpu, zone.lock, flags)
     return grown > 0
-
-

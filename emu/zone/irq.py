@@ -30,7 +30,14 @@ def local_irq_save(cpu: Cpu, where: int) -> int:
 def local_irq_restore(m: Machine, cpu: Cpu, flags: int) -> None:
     """``local_irq_restore()``: as they were; pending interrupts come in now if that is on."""
     cpu.irqs_off = flags
-    if cpu.irq_pending != 0 and flags == 0:
+    if cpu.irq_pending != 0:
+        irqs_come_in(m, cpu)
+
+
+@core(cold=True)
+def irqs_come_in(m: Machine, cpu: Cpu) -> None:
+    """What is pending is handled, unless interrupts are still off."""
+    if cpu.irqs_off == 0:
         do_IRQ(m, cpu)
 
 
@@ -54,4 +61,3 @@ def spin_unlock_irqrestore(m: Machine, cpu: Cpu, lock: Spinlock, flags: int) -> 
 def in_interrupt(cpu: Cpu) -> bool:
     """``in_interrupt()``"""
     return cpu.irq_nesting != 0 or cpu.softirq != 0
-

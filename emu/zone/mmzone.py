@@ -11,7 +11,7 @@ Only pages and pageblocks that are used get touched, so a 1 TiB machine boots in
 from shm.point import Party
 from shm.seqcount import Seqcount
 from shm.spinlock import Spinlock
-from shm.struct import Array, At, Struct, array, embed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
+from shm.struct import Array, At, Struct, array, embed, fixed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
 from shm.waitqueue import WaitQueue
 
 MAX_ORDER = 11
@@ -71,9 +71,9 @@ class Page(Struct):
     page_flags: int = u32()  # zone, node and PG_* bits; the page types Buddy, Guard... are bits here too
     refcount: int = i32()
     mapcount: int = i32()  # -1: not mapped. page[1] of a compound page: compound_mapcount
+    mapping: int = u32()  # owner: address space or TAIL_MAPPING; 0: none
     private: int = i32()  # free: the order; tail page 1: order of the compound page; kmem: memcg that pays
     index: int = i32()  # on a pcp list: the migratetype it goes back to; -1: pfmemalloc
-    mapping: int = u32()  # owner: address space or TAIL_MAPPING; 0: none
 
 
 @struct
@@ -134,12 +134,12 @@ class Zone(Struct):
     watermark_boost: int = i64()
     nr_reserved_highatomic: int = i64()
     lowmem_reserve: Array[int] = array(i64, MAX_NR_ZONES)
-    node: int = i32()
-    zid: int = i32()
-    zone_id: int = i32()  # node * MAX_NR_ZONES + zid
+    node: int = fixed(i32)
+    zid: int = fixed(i32)
+    zone_id: int = fixed(i32)  # node * MAX_NR_ZONES + zid
     initialized: int = i32()
-    pageset: int = i64()  # offset of CPU 0's pageset
-    zone_start_pfn: int = i64()
+    pageset: int = fixed(i64)  # offset of CPU 0's pageset
+    zone_start_pfn: int = fixed(i64)
     managed_pages: int = i64()
     spanned_pages: int = i64()
     present_pages: int = i64()
@@ -191,9 +191,9 @@ class NodeStat(Struct):
 class Zoneref(Struct):
     """``struct zoneref``"""
 
-    zone: int = i64()  # offset of the zone; 0 ends the list
-    zone_idx: int = i32()
-    node: int = i32()
+    zone: int = fixed(i64)  # offset of the zone; 0 ends the list
+    zone_idx: int = fixed(i32)
+    node: int = fixed(i32)
 
 
 @struct
@@ -211,7 +211,7 @@ class Node(Struct):
 
     node_zones: Array[Zone] = array(Zone, MAX_NR_ZONES)
     node_zonelists: Array[Zonelist] = array(Zonelist, 2)  # fallback; nofallback for __GFP_THISNODE
-    node_id: int = i32()
+    node_id: int = fixed(i32)
     online: int = i32()
     nr_zones: int = i32()
     kswapd_order: int = i32()
@@ -226,7 +226,7 @@ class Node(Struct):
     node_present_pages: int = i64()
     totalreserve_pages: int = i64()
     pgdat_flags: int = i64()
-    per_cpu_nodestats: int = i64()  # offset of CPU 0's
+    per_cpu_nodestats: int = fixed(i64)  # offset of CPU 0's
     vm_stat: Array[AtomicLong] = array(AtomicLong, NR_NODE_STATS)
     distance: Array[int] = array(i32, MAX_NUMNODES)
 
@@ -313,10 +313,10 @@ class Cpu(Struct):
     _align_ = 64
 
     party: Party = embed(Party)
-    pageset_offset: int = i64()  # index * sizeof(Pageset)
-    nodestat_offset: int = i64()
+    pageset_offset: int = fixed(i64)  # index * sizeof(Pageset)
+    nodestat_offset: int = fixed(i64)
     current: int = i64()  # offset of the running task
-    node: int = i32()
+    node: int = fixed(i32)
     irqs_off: int = i32()
     irq_pending: int = u32()  # bits of IRQ_*, set by others
     irq_nesting: int = i32()  # interrupt contexts entered: in_interrupt()
@@ -324,7 +324,7 @@ class Cpu(Struct):
     trace: int = i32()  # record events
     online: int = i32()
     irq_entries: int = i32()
-    event_ring: int = i64()  # offset
+    event_ring: int = fixed(i64)  # offset
     command: int = u32()  # grows when the parent posts a command
     answered: int = u32()  # the command that was done last
     command_code: int = i32()
@@ -359,36 +359,36 @@ class Machine(Struct):
     _align_ = 64
 
     # places, offsets from this record
-    mem_map: int = i64()
-    mem_map_link: int = i64()  # mem_map as a list link
-    pageblocks: int = i64()
-    page_ext: int = i64()  # 0: none
-    cpus: int = i64()
-    tasks: int = i64()
-    pagesets: int = i64()
-    nodestats: int = i64()
-    rings: int = i64()
-    script: int = i64()  # operations, parameters and results of what the CPUs run
-    script_size: int = i64()
-    segment_size: int = i64()
-    max_pfn: int = i64()
-    nr_cpus: int = i32()
-    nr_parties: int = i32()  # CPUs and the daemons that have per-cpu areas of their own
-    nr_nodes: int = i32()
-    nr_tasks: int = i32()
+    mem_map: int = fixed(i64)
+    mem_map_link: int = fixed(i64)  # mem_map as a list link
+    pageblocks: int = fixed(i64)
+    page_ext: int = fixed(i64)  # 0: none
+    cpus: int = fixed(i64)
+    tasks: int = fixed(i64)
+    pagesets: int = fixed(i64)
+    nodestats: int = fixed(i64)
+    rings: int = fixed(i64)
+    script: int = fixed(i64)  # operations, parameters and results of what the CPUs run
+    script_size: int = fixed(i64)
+    segment_size: int = fixed(i64)
+    max_pfn: int = fixed(i64)
+    nr_cpus: int = fixed(i32)
+    nr_parties: int = fixed(i32)  # CPUs and the daemons that have per-cpu areas of their own
+    nr_nodes: int = fixed(i32)
+    nr_tasks: int = fixed(i32)
     nr_online_nodes: int = i32()
-    ring_capacity: int = i32()
-    policy_zone: int = i32()
+    ring_capacity: int = fixed(i32)
+    policy_zone: int = fixed(i32)
     # switches (static branches and boot parameters)
     gfp_allowed_mask: int = i64()
     cpusets_enabled: int = i32()
     node_reclaim_mode: int = i32()
     deferred_pages: int = i32()
     memcg_kmem_enabled: int = i32()
-    cma_enabled: int = i32()
+    cma_enabled: int = fixed(i32)
     numa_stat_enabled: int = i32()
-    page_debug: int = i32()  # PD_*: what is done to every page beyond the necessary
-    debug_guardpage_minorder: int = i32()
+    page_debug: int = fixed(i32)  # PD_*: what is done to every page beyond the necessary
+    debug_guardpage_minorder: int = fixed(i32)
     page_reporting: int = i32()
     page_group_by_mobility_disabled: int = i32()
     node_reclaim_distance: int = i32()

@@ -66,6 +66,12 @@ def link_to_pfn(m: Machine, link: int) -> int:
 
 
 @core(inline=True)
+def link_to_page(m: Machine, link: int) -> int:
+    """Offset of the page whose ``lru`` has this link: ``lru`` is its first field."""
+    return link << 2
+
+
+@core(inline=True)
 def page_to_pfn(m: Machine, page: Page) -> int:
     """``page_to_pfn()``"""
     return (address(page) - address(m) - m.mem_map) >> 5

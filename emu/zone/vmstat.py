@@ -94,7 +94,7 @@ def __mod_zone_page_state(m: Machine, cpu: Cpu, zone: Zone, item: int, delta: in
     pset = pageset_at(m, zone.pageset + cpu.pageset_offset)
     x = pset.vm_stat_diff[item] + delta
     t = pset.stat_threshold
-    if x > t or -x > t:
+    if abs(x) > t:
         fetch_add(zone.vm_stat[item], "counter", x)
         x = 0
     pset.vm_stat_diff[item] = x
@@ -114,7 +114,7 @@ def __mod_node_page_state(m: Machine, cpu: Cpu, node: Node, item: int, delta: in
     p = nodestat_at(m, node.per_cpu_nodestats + cpu.nodestat_offset)
     x = p.vm_node_stat_diff[item] + delta
     t = p.stat_threshold
-    if x > t or -x > t:
+    if abs(x) > t:
         fetch_add(node.vm_stat[item], "counter", x)
         x = 0
     p.vm_node_stat_diff[item] = x

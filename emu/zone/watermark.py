@@ -88,6 +88,13 @@ def zone_watermark_ok(m: Machine, z: Zone, order: int, mark: int, highest_zoneid
 
 
 @core(inline=True)
+def zone_has_plenty(m: Machine, z: Zone, mark: int, highest_zoneidx: int, alloc_flags: int, free_pages: int) -> bool:
+    """The first test of ``zone_watermark_fast()``, for order 0."""
+    reserved = __zone_watermark_unusable_free(m, z, 0, alloc_flags)
+    return free_pages - min(free_pages, reserved) > mark + z.lowmem_reserve[highest_zoneidx]
+
+
+@core(inline=True)
 def zone_watermark_fast(
     m: Machine, z: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int, gfp_mask: int
 ) -> bool:
@@ -96,11 +103,8 @@ def zone_watermark_fast(
     GFP_ATOMIC order-0 requests ignore the boost at the min watermark.
     """
     free_pages = zone_page_state(z, NR_FREE_PAGES)
-    if order == 0:
-        reserved = __zone_watermark_unusable_free(m, z, 0, alloc_flags)
-        usable_free = free_pages - min(free_pages, reserved)
-        if usable_free > mark + z.lowmem_reserve[highest_zoneidx]:
-            return True
+    if order == 0 and zone_has_plenty(m, z, mark, highest_zoneidx, alloc_flags, free_pages):
+        return True
     if __zone_watermark_ok(m, z, order, mark, highest_zoneidx, alloc_flags, free_pages):
         return True
     if order == 0 and gfp_mask & __GFP_ATOMIC != 0 and z.watermark_boost != 0:

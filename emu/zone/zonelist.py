@@ -47,5 +47,3 @@ def node_zonelist(m: Machine, nid: int, gfp_mask: int) -> int:
 def cpuset_nodemask_valid_mems_allowed(m: Machine, cpu: Cpu, nodemask: int) -> bool:
     """``cpuset_nodemask_valid_mems_allowed()``: do the mask and the task's mems_allowed meet?"""
     return nodemask & task_at(m, cpu.current).mems_allowed != 0
-
-

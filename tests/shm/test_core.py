@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shm import loader, program
 from shm.atomic import fetch_add, load_acquire
 from shm.core import INTERPRETED, MODES, CoreError, OnStack, core, entry, implements, seam
-from shm.struct import Array, At, Struct, array, embed, i16, i32, i64, size_of, struct, u8, u32
+from shm.struct import Array, At, Struct, array, embed, fixed, i16, i32, i64, size_of, struct, u8, u32
 from tests.shm.helpers import finish, start
 
 FACTOR = 3
@@ -33,6 +33,7 @@ class Outer(Struct):
     total: int = i64()
     time: int = u32()  # the name of a module that this file has imported
     math: int = i32()
+    place: int = fixed(i32)
 
 
 @struct
@@ -87,7 +88,7 @@ def everything(o: Outer, n: int) -> int:
         for i in range(4):
             o.rows[row].values[i] = row * n - i
         o.rows[row].tag = o.rows[row].tag + 250
-    o.inner.values[-1] = TABLE[2]
+    o.inner.values[3] = TABLE[2]
     note(o, add_up(o.rows[1], FACTOR) + add_up(o.inner, 1))
     fetch_add(o, "total", clamp(n, -5, 5))
     if is_odd(n) and not is_odd(n + 1):
@@ -133,6 +134,15 @@ def neighbour_total(o: Outer, offset: int) -> int:
 
 
 @entry
+def moves_by_place(o: Outer, times: int) -> int:
+    """A fixed field is read as often as Python has set it: once in each call."""
+    moved = 0
+    for _ in range(times):
+        moved += o.place
+    return moved
+
+
+@entry
 def returns_nothing(o: Outer) -> None:
     note(o, 1)
 
@@ -144,7 +154,7 @@ def returns_truth(o: Outer) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def native() -> None:
-    loader.load([everything, arithmetic, stack_twice, neighbour_total, returns_nothing, returns_truth])
+    loader.load([everything, arithmetic, stack_twice, neighbour_total, moves_by_place, returns_nothing, returns_truth])
 
 
 # --- the modes --------------------------------------------------------------------------------------------------------
@@ -179,11 +189,12 @@ o = model.Outer()
 for n in (0, 1, -7, 1000, 20000):
     print(model.everything(o, n), bytes(o).hex())
 print([model.arithmetic(a, b, k) for a in (-17, 5) for b in (-3, 4) for k in range(6)], model.stack_twice(5))
-print([read(Table((4, 5, 6, 7)), at) for at in (0, 3, -1)])
+print([read(Table((4, 5, 6, 7)), at) for at in (0, 3)])
 if MODE != "compiled":
     sys.stdout.flush()
     read(Table(), 4)
 """
+BELOW = PROGRAM.replace("read(Table(), 4)", "read(Table(), -1)")
 
 
 @pytest.mark.slow
@@ -197,6 +208,12 @@ def test_all_modes_give_the_same_result_and_the_careful_ones_check_bounds(tmp_pa
     assert err[0] == ""
     assert err[1] == "core: __main___cell: an index out of bounds or another error that C would not have noticed\n"
     assert err[2].endswith("IndexError: invalid index\n")
+
+
+@pytest.mark.slow
+def test_an_index_below_zero_is_out_of_bounds(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(BELOW)
+    assert finish(start(tmp_path / "program.py", EMU_MODE="checked"))[0] == -6
 
 
 def test_an_unknown_mode_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -223,6 +240,13 @@ def test_integers_follow_python_not_c(a: int, b: int, which: int) -> None:
 
 def test_an_on_stack_struct_is_zeroed_at_every_use() -> None:
     assert stack_twice(100) == stack_twice.fn(100) == 0
+
+
+def test_a_fixed_field_is_what_it_was_at_the_call() -> None:
+    o = Outer()
+    for place in (3, -4):
+        o.place = place
+        assert moves_by_place(o, 5) == 5 * place
 
 
 def test_at_reaches_records_before_and_behind() -> None:
@@ -351,7 +375,7 @@ def returns_only_sometimes(o: Outer) -> int:
     return None  # type: ignore[return-value]
 
 
-@bad("No conversion from Record")
+@bad("No conversion from Outer")
 def returns_a_record(o: Outer) -> int:
     return o  # type: ignore[return-value]
 
@@ -407,7 +431,19 @@ def prints(o: Outer) -> int:
     return 0
 
 
-@bad("NRT required but not enabled")
+@bad("fixed: the core can't write it")
+def writes_a_fixed_field(o: Outer) -> int:
+    o.place = 1
+    return 0
+
+
+@bad("Inner can't be assigned as a whole")
+def assigns_a_record(o: Outer) -> int:
+    o.inner = o.rows[0]
+    return 0
+
+
+@bad("listcomp")
 def allocates(o: Outer) -> int:
     return len([i for i in range(o.total)])  # noqa: C416
 

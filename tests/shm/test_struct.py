@@ -23,6 +23,7 @@ from shm.struct import (
     array,
     dtype_of,
     embed,
+    fixed,
     i8,
     i16,
     i32,
@@ -116,14 +117,14 @@ def test_any_layout_is_the_same_for_ctypes_and_numpy(kinds: list[tuple[str, int]
 @pytest.mark.compiled
 @pytest.mark.parametrize("cls", [Small, Big, Spinlock, LockSite, Party, Ring, WaitQueue, Seqcount])
 def test_numba_agrees(cls: type[Struct]) -> None:
-    from shm.compiler import record_type
+    from shm.records import struct_type
 
-    record: Any = record_type(cls)
+    record = struct_type(cls)
     names = [name for name, _ in cls._fields_]
     assert list(record.fields) == names
-    assert [record.offset(name) for name in names] == [offset_of(cls, name) for name in names]
+    assert [record.fields[name][0] for name in names] == [offset_of(cls, name) for name in names]
     assert record.size == size_of(cls) == dtype_of(cls).itemsize
-    assert record is record_type(cls)
+    assert record is struct_type(cls)
 
 
 def test_numpy_and_ctypes_see_the_same_memory() -> None:
@@ -151,6 +152,7 @@ def test_a_layout_line_changes_with_anything_that_moves_a_byte() -> None:
         make("T", fields),
         make("S", {"one": u32(), "three": i16()}),
         make("S", {"two": i16(), "one": u32()}),
+        make("S", {"one": fixed(u32), "two": i16()}),
         make("S", {"one": i32(), "two": i16()}),
         make("S", {"one": u32(), "two": i32()}),
         make("S", {"one": u32(), "two": array(i16, 1)}),
