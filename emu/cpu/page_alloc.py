@@ -93,9 +93,9 @@ def get_page_from_zones(
 ) -> int:  # fmt: skip
     """:func:`get_page_from_freelist`, from the zoneref ``z`` on: those before it have been tried already."""
     preferred_zone = zone_at(m, zonelist_zone(m, ac, ac.preferred))
+    last_node_dirty_limit = -1
     while True:
         no_fallback = alloc_flags & ALLOC_NOFRAGMENT
-        last_node_dirty_limit = -1
         retry = False
         while True:
             at = zonelist_zone(m, ac, z)

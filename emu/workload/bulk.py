@@ -7,7 +7,7 @@ repeat   hold half the memory, then allocate and free one block over and over
 
 from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import alloc_pages
-from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at, take
+from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at
 from emu.zone.mmzone import Cpu, Machine
 from shm.atomic import clock_ns
 from shm.core import core, entry
@@ -20,14 +20,33 @@ CHUNK = 64
 def fill(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     """Allocate until the CPU holds what it wants, or a slice's worth. Returns the operations."""
     began = clock_ns()
-    done = 0
-    while done < budget and run.held << run.order < run.want:
-        if not take(m, cpu, run, run.gfp, run.order):
-            run.want = run.held << run.order  # that is all there is
+    gfp = run.gfp
+    order = run.order
+    held = run.held
+    end = min((run.want + (1 << order) - 1) >> order, held + budget)
+    while held < end:
+        chunk = min(held + CHUNK, end)
+        while held < chunk:
+            pfn = alloc_pages(m, cpu, gfp, order)
+            if pfn < 0:
+                break
+            slot = slot_at(m, run.slots + held * SLOT_SIZE)
+            slot.pfn = pfn
+            slot.order = order
+            held += 1
+        if held < chunk:
+            run.want = held << order  # that is all there is
+            run.failed += 1
+            run.allocs += 1
+            run.ops += 1
             break
-        done += 1
-        if done % CHUNK == 0 and not breathe(m, cpu):
+        if not breathe(m, cpu):
             break
+    done = held - run.held
+    run.held = held
+    run.by_order[order] += done
+    run.allocs += done
+    run.ops += done
     run.alloc_ns += clock_ns() - began
     return done
 
@@ -36,15 +55,19 @@ def fill(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
 def empty(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     """Free from slot ``position`` on, at most a slice's worth. Returns the operations."""
     began = clock_ns()
-    done = 0
-    while done < budget and run.position < run.held:
-        slot = slot_at(m, run.slots + run.position * SLOT_SIZE)
-        __free_pages(m, cpu, slot.pfn, slot.order)
-        slot.pfn = -1
-        run.position += 1
-        done += 1
-        if done % CHUNK == 0 and not breathe(m, cpu):
+    order = run.order
+    at = run.position
+    end = min(run.held, at + budget)
+    while at < end:
+        for i in range(at, min(at + CHUNK, end)):
+            slot = slot_at(m, run.slots + i * SLOT_SIZE)
+            __free_pages(m, cpu, slot.pfn, order)
+            slot.pfn = -1
+        at = min(at + CHUNK, end)
+        if not breathe(m, cpu):
             break
+    done = at - run.position
+    run.position = at
     run.ops += done
     run.frees += done
     run.free_ns += clock_ns() - began
