@@ -17,7 +17,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def text_of(results: list[dict[str, Any]]) -> str:
-    console = Console(width=120)
+    console = Console(width=200)
     with console.capture() as captured:
         console.print(b.table(results))
     return captured.get()

@@ -183,5 +183,6 @@ def test_gc_removes_what_a_dead_owner_left(run_emu: RunEmu, tmp_path: Path) -> N
         os._exit(0)
     os.waitpid(pid, 0)
     listed = run_emu("ps").stdout
+    one_line(run_emu("proc", "buddyinfo", "--machine", listed.split()[0]), "is gone", "emu gc")
     assert f"pid {pid}  DEAD" in listed and "next: emu gc" in listed
     assert f"removed emu-{pid}-" in run_emu("gc").stdout

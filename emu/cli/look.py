@@ -47,12 +47,14 @@ def _attach(name: str | None) -> Board:
     from emu.zone.board import Board
     from shm.segment import segments
 
-    if name is None:
-        alive = [s.name for s in segments() if s.alive]
-        if len(alive) != 1:
-            raise UsageError(f"{len(alive)} machines are running: " + (f"name one of {', '.join(alive)}" if alive else
-                             "start one with emu run, or give --state FILE"))  # fmt: skip
-        name = alive[0]
+    found = {s.name: s for s in segments()}
+    alive = [s.name for s in found.values() if s.alive]
+    if name is None and len(alive) != 1:
+        advice = f"name one of {', '.join(alive)}" if alive else "start one with emu run, or give --state FILE"
+        raise UsageError(f"{len(alive)} machines are running: {advice}")
+    name = name or alive[0]
+    if name in found and not found[name].alive:
+        raise UsageError(f"{name}: its owner, pid {found[name].facts['pid']}, is gone: emu gc removes it")
     return Board.attach(name)
 
 

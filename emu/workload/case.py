@@ -189,7 +189,7 @@ def script_of(case: Case) -> list[Step]:
     return steps
 
 
-def _listed(trace: list[Line]) -> set[int]:
+def listed_frees(trace: list[Line]) -> set[int]:
     """The ``mm_page_free`` events that only prepare a page of ``free_unref_page_list()``: a batched one follows."""
     listed: set[int] = set()
     waiting: set[tuple[int, int]] = set()
@@ -207,7 +207,7 @@ class _Foreign:
 
     def __init__(self, case: Case) -> None:
         self.next_handle = 1 + max((op["h"] for op in case.ops), default=-1)
-        self.listed = _listed(case.trace)
+        self.listed = listed_frees(case.trace)
         self.draining: dict[int, Line] = {}  # cpu -> a drain whose place isn't known yet
         self.entered: dict[int, Line] = {}
         self.folding: dict[int, tuple[int, Step]] = {}  # cpu -> last event of the fold, its step

@@ -16,7 +16,7 @@ from typing import Any
 
 from emu.workload import driven_ops as d
 from emu.workload import script as s
-from emu.workload.case import OPS, Case, Line, Step
+from emu.workload.case import OPS, Case, Line, Step, listed_frees
 from emu.zone.gfp import (
     __GFP_ATOMIC,
     ALLOC_HARDER,
@@ -85,7 +85,7 @@ class DrivenScript:
         self.victims: set[int] = set()
         self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
         self.queued = {n["nid"]: bool(n["kswapd_waiting"]) for n in case.before["nodes"]}  # kswapd on its wait queue
-        self.listed = _listed(case.trace)
+        self.listed = listed_frees(case.trace)
         self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
 
     def build(self) -> list[Step]:
@@ -387,21 +387,6 @@ class DrivenScript:
         came = self.interrupts.get(line.cpu, []) if where[2] == "." else []
         freed = any(i.event == "mm_page_free" and int(fields_of(i)["pfn"]) == pfn for i in came)
         return line.seq if not came or freed else came[0].seq - 1
-
-
-def _listed(trace: list[Line]) -> set[int]:
-    """The ``mm_page_free`` events that only prepare a page of ``free_unref_page_list()``: a batched one follows."""
-    listed: set[int] = set()
-    waiting: set[tuple[int, str]] = set()
-    for line in reversed(trace):
-        if line.event == "mm_page_free_batched":
-            waiting.add((line.pid, fields_of(line)["pfn"]))
-        elif line.event == "mm_page_free":
-            key = line.pid, fields_of(line)["pfn"]
-            if key in waiting:
-                waiting.remove(key)
-                listed.add(line.seq)
-    return listed
 
 
 def driven_script(case: Case) -> list[Step]:
