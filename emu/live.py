@@ -95,7 +95,9 @@ class Screen:
     def _line(self) -> None:
         free = sum(z.vm_stat[0].counter for z in zones_of(self.machine.m))
         of = f" of {self.total:,}" if self.total else ""
-        console.print(f"{self.title}: {self.done():,}{of} operations, {self._rate()}, {free:,} pages free")
+        console.print(
+            f"{self.title}: {self.done():,}{of} operations, {self._rate()}, {free:,} pages free", soft_wrap=True
+        )
 
     def _draw(self) -> Group:
         self.progress.update(self.task, completed=self.done(), rate=self._rate())
