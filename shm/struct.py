@@ -13,6 +13,7 @@ byte offsets, so that every process may map it at another address.
 """
 
 import ctypes
+import functools
 import inspect
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
@@ -166,6 +167,7 @@ def dtype_of(cls: type[Struct]) -> np.dtype[Any]:
     return _dtype(cls)
 
 
+@functools.cache
 def layout_of(cls: type[Struct]) -> str:
     """One line that changes whenever the layout does: it is part of cache keys and of a segment's header."""
     parts = []
