@@ -13,6 +13,7 @@ import ctypes
 import mmap
 import os
 import secrets
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Segment:
         self._view = (ctypes.c_uint8 * len(mapping)).from_buffer(mapping)
         self.size = len(mapping) - HEADER
         self.base = ctypes.addressof(self._view) + HEADER
+        if owner:  # whoever forgets to unlink: the name goes with the object, at the latest when the process ends
+            weakref.finalize(self, _forgotten, path, os.getpid())
 
     @classmethod
     def create(cls, size: int, **facts: Any) -> "Segment":
@@ -126,6 +129,11 @@ class Segment:
             self._mapping.close()
         except BufferError:
             pass  # a record is still referenced: the mapping goes with it
+
+
+def _forgotten(path: Path, creator: int) -> None:
+    if os.getpid() == creator:  # a forked child has a copy of the object, not the duty
+        path.unlink(missing_ok=True)
 
 
 def _facts(path: Path, header: bytes) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Segments: who may open them, what attaching checks, what is left when the owner is killed."""
 
+import gc
 import os
 import secrets
 import signal
@@ -196,3 +197,17 @@ def test_a_huge_segment_costs_what_is_touched() -> None:
         record_at(Words, huge.base + (1 << 40) - 16).second = 1
         assert before < huge.touched() <= before + (16 << 10)
         huge.close()
+
+
+def test_a_forgotten_segment_goes_with_its_object() -> None:
+    seg = Segment.create(4096)
+    path = seg.path
+    pid = os.fork()
+    if pid == 0:
+        del seg
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert path.exists()  # a child's copy is not the owner
+    del seg
+    gc.collect()
+    assert not path.exists()
