@@ -24,6 +24,14 @@ def test_case_matches_completely(name: str) -> None:
 
 
 @pytest.mark.compiled
+@pytest.mark.parametrize("name", ALL)
+def test_without_tracing_it_decides_the_same(name: str) -> None:
+    """The allocator takes shortcuts where nobody watches: none may show."""
+    verdict = verify_case(CASES / name, traced=False)
+    assert [str(d) for d in verdict.differences] == []
+
+
+@pytest.mark.compiled
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize("name", ["race_2cpu", "drain", "numa_fallback"])
 def test_number_of_processes_changes_nothing(name: str, processes: int) -> None:

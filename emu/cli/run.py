@@ -146,6 +146,7 @@ def verify(
     cases: Annotated[list[Path], typer.Argument(help="Directories of recorded kernel cases.")],
     processes: Annotated[int | None, typer.Option(help="OS processes that play the CPUs (default: one each).")] = None,
     mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
+    untraced: Annotated[bool, typer.Option("--untraced", help="At full speed, without comparing events.")] = False,
     show_reads: Annotated[bool, typer.Option("--reads", help="List the unlocked reads at another instant.")] = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -157,7 +158,9 @@ def verify(
 
     verdicts = []
     for path in _case_dirs(cases):
-        verdict = verify_case(path, processes=processes, progress=CompileProgress(quiet or as_json))
+        verdict = verify_case(
+            path, processes=processes, traced=not untraced, progress=CompileProgress(quiet or as_json)
+        )
         verdicts.append(verdict)
         if not as_json:
             word = "match" if verdict.matches else "DIFFERS"

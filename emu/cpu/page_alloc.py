@@ -17,7 +17,7 @@ from emu.zone.highatomic import reserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
 from emu.zone.mmzone import (
     MAX_ORDER, MIGRATE_MOVABLE, NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu,
-    Machine, Zone, page_record, task_at, zone_at, zonelist_at,
+    Machine, Zone, Zonelist, page_record, task_at, zone_at, zonelist_at,
 )  # fmt: skip
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
 from emu.zone.vmstat import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT, __inc_numa_state, zone_page_state
@@ -29,7 +29,6 @@ from shm.core import OnStack, core
 from shm.point import point, site
 
 S_INTERLEAVE = site("alloc_page_interleave:irqsave")
-NOT_QUICK = -2
 S_WMARK = site("get_page_from_freelist:read watermark")
 alloc_context = OnStack(AllocContext)
 
@@ -193,15 +192,13 @@ def alloc_slow(m: Machine, cpu: Cpu, gfp_mask: int, order: int, nodemask: int, a
 
 @core
 def alloc_pages_from(
-    m: Machine, cpu: Cpu, gfp_mask: int, order: int, preferred_nid: int, nodemask: int, tried: int
+    m: Machine, cpu: Cpu, gfp_mask: int, order: int, preferred_nid: int, nodemask: int, z: int
 ) -> int:  # fmt: skip
-    """All of ``__alloc_pages_nodemask()`` but its order limit. ``tried`` 1: the first zone has no page."""
+    """All of ``__alloc_pages_nodemask()`` but its order limit. ``z``: the zonerefs before it have been tried."""
     ac = alloc_context()
     prepare_alloc_pages(m, cpu, gfp_mask, order, preferred_nid, nodemask, ac)
     ac.alloc_flags |= alloc_flags_nofragment(m, zonelist_zone(m, ac, ac.preferred), gfp_mask)
-    z = ac.preferred
-    if tried != 0:
-        z = next_zones_zonelist(m, cpu, ac, z + 1)
+    z = next_zones_zonelist(m, cpu, ac, max(z, ac.preferred))
     pfn = get_page_from_zones(m, cpu, ac.alloc_mask, order, ac.alloc_flags, ac, z)
     if pfn == NULL:
         pfn = alloc_slow(m, cpu, gfp_mask, order, nodemask, ac)
@@ -222,9 +219,30 @@ def is_plain(m: Machine, cpu: Cpu, gfp_mask: int) -> bool:
 
 
 @core(inline=True)
+def above_low(m: Machine, zone: Zone, highest_zoneidx: int) -> bool:
+    """``zone_watermark_fast()`` of a plain request of order 0."""
+    mark = wmark_pages(zone, ALLOC_WMARK_LOW)
+    return zone_has_plenty(m, zone, mark, highest_zoneidx, ALLOC_WMARK_LOW, zone_page_state(zone, NR_FREE_PAGES))
+
+
+@core(cold=True)
+def lower_zone(m: Machine, zonelist: Zonelist, z: int, highest_zoneidx: int) -> int:
+    """The zoneref after ``z`` that :func:`quick_page` may use, or what it returns: other nodes have rules of their
+    own, and so has reclaim in the zone."""
+    if m.nr_online_nodes > 1 or m.node_reclaim_mode != 0:
+        return -2 - z
+    z += 1
+    while zonelist.zonerefs[z].zone != 0:
+        if above_low(m, zone_at(m, zonelist.zonerefs[z].zone), highest_zoneidx):
+            return z
+        z += 1
+    return -2 - z
+
+
+@core(inline=True)
 def quick_page(m: Machine, cpu: Cpu, gfp_mask: int, preferred_nid: int) -> int:
-    """The first turn of ``get_page_from_freelist()`` in a straight line, for plain requests of order 0 from a zone
-    with plenty free. NULL: it has no page after all; NOT_QUICK: nothing has been tried.
+    """``get_page_from_freelist()`` in a straight line, for plain requests of order 0: a pfn, or -2 - z when the
+    zonerefs before z have been tried and the rest is for :func:`get_page_from_zones`.
 
     That is nearly every allocation; on its own it needs a third of the instructions.
     """
@@ -233,18 +251,23 @@ def quick_page(m: Machine, cpu: Cpu, gfp_mask: int, preferred_nid: int) -> int:
     z = 0
     while zonelist.zonerefs[z].zone_idx > highest_zoneidx:
         z += 1
-    at = zonelist.zonerefs[z].zone
-    if at == 0:
-        return NOT_QUICK
+    preferred = zonelist.zonerefs[z].zone
+    if preferred == 0:
+        return -2 - z
+    at = preferred
+    if not above_low(m, zone_at(m, at), highest_zoneidx):
+        z = lower_zone(m, zonelist, z, highest_zoneidx)
+        if z < 0:
+            return z
+        at = zonelist.zonerefs[z].zone
     zone = zone_at(m, at)
-    mark = wmark_pages(zone, ALLOC_WMARK_LOW)
-    if not zone_has_plenty(m, zone, mark, highest_zoneidx, ALLOC_WMARK_LOW, zone_page_state(zone, NR_FREE_PAGES)):
-        return NOT_QUICK
-    alloc_flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, at, gfp_mask)
+    alloc_flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, preferred, gfp_mask)
     migratetype = gfp_migratetype(m.page_group_by_mobility_disabled, gfp_mask)
+    # the statistics ask for the preferred zone's node, which this one has too
     pfn = rmqueue(m, cpu, zone, zone, 0, gfp_mask, alloc_flags, migratetype)
-    if pfn != NULL:
-        prep_new_page(m, cpu, pfn, 0, gfp_mask, alloc_flags)
+    if pfn == NULL:
+        return -3 - z
+    prep_new_page(m, cpu, pfn, 0, gfp_mask, alloc_flags)
     return pfn
 
 
@@ -258,13 +281,13 @@ def __alloc_pages_nodemask(m: Machine, cpu: Cpu, gfp_mask: int, order: int, pref
         order_too_large(m, cpu, gfp_mask, order)
         return NULL
     gfp_mask &= m.gfp_allowed_mask
-    tried = 0
+    z = 0
     if order == 0 and nodemask == 0 and is_plain(m, cpu, gfp_mask):
         pfn = quick_page(m, cpu, gfp_mask, preferred_nid)
         if pfn >= 0:
             return pfn
-        tried = 1 if pfn == NULL else 0
-    return alloc_pages_from(m, cpu, gfp_mask, order, preferred_nid, nodemask, tried)
+        z = -2 - pfn
+    return alloc_pages_from(m, cpu, gfp_mask, order, preferred_nid, nodemask, z)
 
 
 @core(cold=True)
