@@ -179,8 +179,8 @@ def test_gc_removes_what_a_dead_owner_left(run_emu: RunEmu, tmp_path: Path) -> N
 
     pid = os.fork()
     if pid == 0:
-        Segment.create(1 << 16)
-        os._exit(0)
+        left = Segment.create(1 << 16)
+        os._exit(0 if left else 1)
     os.waitpid(pid, 0)
     listed = run_emu("ps").stdout
     one_line(run_emu("proc", "buddyinfo", "--machine", listed.split()[0]), "is gone", "emu gc")

@@ -3,7 +3,9 @@
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -11,6 +13,7 @@ from emu.verify import verify_case
 from emu.workload.case import CaseError, load_case, script_of
 from shm.core import INTERPRETED
 
+RunEmu = Callable[..., CompletedProcess[str]]
 CASES = Path(__file__).parent / "cases" / "fast"
 QUICK = ("highatomic", "numa_policy")
 ALL = sorted(p.name for p in CASES.iterdir())
@@ -29,6 +32,15 @@ def test_without_tracing_it_decides_the_same(name: str) -> None:
     """The allocator takes shortcuts where nobody watches: none may show."""
     verdict = verify_case(CASES / name, traced=False)
     assert [str(d) for d in verdict.differences] == []
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.parametrize(("mode", "names"), [("checked", ALL), ("interpreted", QUICK)])
+def test_the_other_modes_decide_the_same(run_emu: RunEmu, mode: str, names: list[str]) -> None:
+    result = run_emu("verify", *(CASES / name for name in names), "-q", mode=mode, timeout=280)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(names)} of {len(names)} cases match" in result.stdout
 
 
 @pytest.mark.compiled
