@@ -5,6 +5,10 @@ This package knows nothing about pages. General layout, lowest first:
 ``struct``    C structs declared as Python classes; records are views of memory, never copies
 ``atomic``    loads, stores and read-modify-writes with acquire/release order, futex, clock
 ``core``      the ``@core`` and ``@entry`` decorators; the modes compiled, checked, interpreted
+``program``   what a compiled program consists of, and the keys of the cache
+``records``   structs as numba sees them (imported with the compiler only)
+``scan``      many records looked at with one vector load each
+``point``     scheduling points and call sites, by name; the table of processes
 ``compiler``  numba front end, one LLVM module, one object file (imported only when something must be compiled)
 ``loader``    the object cache, and native code without numba
 ``segment``   one named piece of shared memory: create, attach, unlink

@@ -9,6 +9,7 @@ General layout, lowest first:
 ``prep``       a page on its way out: post_alloc_hook and its debugging
 ``rmqueue``    one zone's allocator
 ``page_alloc`` the fast path: ``alloc_pages`` to ``get_page_from_freelist``
+``seams``      where the allocator calls up: slow path, reclaim, compaction, OOM
 ``dirty``      dirty limits of nodes
 ``slowpath``   everything after the first failure
 ``irq``        what interrupts do

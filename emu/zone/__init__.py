@@ -20,8 +20,11 @@ General layout, lowest first:
 ``isolation``  free pages taken out for compaction, free lists turned
 ``setup``      watermarks, reserves, thresholds, pcp sizes
 ``boot``       geometry of a machine, and filling its memory
+``init``       records, zonelists and memory of a machine from nothing
+``deferred``   struct pages left for later, and zones that grow
 ``snapshot``   the whole state as plain data, out and in
 ``census``     who has which page: lists walked, pages classed
+``board``      a machine's memory without processes
 ``validate``   every invariant, checked
 ``gfp_names``  gfp flags by name
 ``report``     bad pages, warnings and failures in the kernel's words
