@@ -16,13 +16,13 @@ from emu.machine import Machine
 from emu.workload import replay_ops as ops
 from emu.workload.replay import Plan, plan_replay
 from emu.workload.script import HANDLE_SIZE, Handle
-from emu.workload.trace import Trace, read_trace
+from emu.workload.trace import Trace
 from emu.zone.board import Board
 from emu.zone.snapshot import State, StateError
 from shm.loader import Progress
 from shm.struct import address_of, record_at, records_at
 
-__all__ = ["DEMO", "Replay", "ReplayReport", "read_state", "replay_file"]
+__all__ = ["DEMO", "Replay", "ReplayReport", "read_state"]
 
 CMD_REPLAY = 6
 DATA = Path(__file__).parent / "data"
@@ -138,8 +138,3 @@ class Replay:
             sum(r.waits for r in total), seconds,
             plan.events / seconds if seconds else 0.0,
         )  # fmt: skip
-
-
-def replay_file(path: Path, **how: Any) -> Replay:
-    """Read and plan."""
-    return Replay(read_trace(path), **how)

@@ -14,7 +14,7 @@ from shm.atomic import load_acquire
 from shm.core import core
 from shm.struct import Array, At, Struct, array, i32, i64, struct
 
-__all__ = ["PageSlot", "Run", "breathe", "give_back", "random_below", "run_at", "slot_at", "take"]
+__all__ = ["PageSlot", "Run", "breathe", "give_back", "random_below", "slot_at", "take"]
 
 
 @struct
@@ -57,7 +57,6 @@ class PageSlot(Struct):
     order: int = i64()
 
 
-run_at = At(Run)
 slot_at = At(PageSlot)
 SLOT_SIZE = 16
 

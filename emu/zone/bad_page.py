@@ -19,9 +19,6 @@ BAD_REASONS = (
     "compound_head not consistent",
     "VM_BUG_ON_PAGE(page_ref_count(page) == 0)",
 )
-BAD_TAIL_MAPPING = 6
-BAD_NO_TAIL = 7
-BAD_HEAD = 8
 BAD_REF_ZERO = 9
 _UNUSED = "mapcount=-1 mapping=0 refcount=0"
 _AT_PREP = PAGE_FLAGS_CHECK_AT_PREP | PG_hwpoison | PAGE_TYPES | PG_kmemcg

@@ -24,7 +24,6 @@ from shm.core import as_entries, core, entry
 from shm.spinlock import spin_lock_init
 from shm.struct import size_of
 
-PARTIES_MAX = MAX_CPUS + 2 * MAX_NUMNODES
 LOCK_CLASS_ZONE = 1
 LOCK_CLASS_WORK = 2
 DMA_END = 16 << 8  # 16 MiB

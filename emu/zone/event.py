@@ -28,8 +28,6 @@ EV_WARN = 10
 EV_BAD_PAGE = 11
 EV_ALLOC_FAILURE = 12
 EV_POISON = 13
-EV_DOUBLE_FREE = 14
-EV_IRQ_UNSAFE = 15
 EV_RECLAIM_RETRY = 16
 EV_SLOWPATH = 17
 EV_BUDDY_FREE = 18  # a block as listed after merging: a = pfn freed, b = its order | to the tail << 8

@@ -52,8 +52,6 @@ NR_VM_EVENTS = 88
 ZONE_BOOSTED_WATERMARK = 1  # bit 0 of zone_flags
 ZONE_RECLAIM_ACTIVE = 2
 
-MAX_CONTEXTS = 4  # task, softirq, hardirq, nmi
-
 
 @struct
 class ListHead(Struct):

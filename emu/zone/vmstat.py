@@ -55,7 +55,6 @@ NUMA_STATS_THRESHOLD = 65535 - 2
 PGALLOC = VM_EVENT_NAMES.index("pgalloc_dma")  # + zone index
 ALLOCSTALL = VM_EVENT_NAMES.index("allocstall_dma")  # + zone index
 PGFREE = VM_EVENT_NAMES.index("pgfree")
-COMPACT_STALL = VM_EVENT_NAMES.index("compact_stall")
 NR_DIRTY = NODE_STAT_NAMES.index("nr_dirty")
 NR_WRITEBACK = NODE_STAT_NAMES.index("nr_writeback")
 NR_INACTIVE_FILE = NODE_STAT_NAMES.index("nr_inactive_file")
