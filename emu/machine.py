@@ -31,7 +31,7 @@ from emu.cpu.process import STATE_BUSY, STATE_STARTING, Handler, cpu_main, kswap
 from emu.programs import load_all
 from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
-from emu.zone.event import EV_RECLAIM_RETRY, EV_WARN, Event
+from emu.zone.event import REPORTS, Event
 from emu.zone.init import EXIT_OWNER_DEAD
 from emu.zone.mmzone import ZONE_NAMES, Cpu
 from emu.zone.snapshot import State
@@ -151,7 +151,7 @@ class Machine:
 
     def party(self, process: int) -> int:
         """The record of a CPU process: those beyond the CPUs come after the kswapds."""
-        return process if process < self.m.nr_cpus else process + self.m.nr_nodes
+        return process if process < self.m.nr_cpus else process + self.m.nr_daemons
 
     def _fork(self, name: str, index: int, body: Callable[[], None]) -> None:
         pid = os.fork()
@@ -258,7 +258,7 @@ class Machine:
             if self.keep_events:
                 self.events.append(events)
             if self.on_report is not None:
-                for event in events[(events["kind"] >= EV_WARN) & (events["kind"] < EV_RECLAIM_RETRY)]:
+                for event in events[np.isin(events["kind"], REPORTS)]:
                     self.on_report(event)
 
     def lost_events(self) -> int:

@@ -1,10 +1,10 @@
 """Spreading pages that will be written over the nodes (``mm/page-writeback.c`` (5.10))."""
 
 from emu.cpu.seams import node_dirty_ok
-from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Node, task_at
-from emu.zone.vmstat import (
-    NR_ACTIVE_FILE, NR_DIRTY, NR_FREE_PAGES, NR_INACTIVE_FILE, NR_WRITEBACK, node_page_state, zone_page_state,
-)  # fmt: skip
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Node
+from emu.zone.sched import task_at
+from emu.zone.vmstat import node_page_state, zone_page_state
+from emu.zone.vmstat_items import NR_FILE_DIRTY, NR_ACTIVE_FILE, NR_FREE_PAGES, NR_INACTIVE_FILE, NR_WRITEBACK
 from shm.core import core, implements
 
 UINT_MAX = 0xFFFFFFFF
@@ -36,5 +36,5 @@ def node_dirty_limit(m: Machine, cpu: Cpu, node: Node) -> int:
 @implements(node_dirty_ok)
 def __node_dirty_ok(m: Machine, cpu: Cpu, node: Node) -> bool:
     """``mm/page-writeback.c:node_dirty_ok() (5.10)``: the node's dirty pages are within its limit."""
-    dirty = node_page_state(node, NR_DIRTY) + node_page_state(node, NR_WRITEBACK)
+    dirty = node_page_state(node, NR_FILE_DIRTY) + node_page_state(node, NR_WRITEBACK)
     return dirty <= node_dirty_limit(m, cpu, node)

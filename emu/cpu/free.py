@@ -14,7 +14,8 @@ from emu.zone.page import (
     link_to_pfn, page_zone, pfn_to_page,
 )  # fmt: skip
 from emu.zone.pageblock import get_pfnblock_migratetype
-from emu.zone.vmstat import PGFREE, __count_vm_events
+from emu.zone.vmstat import __count_vm_events
+from emu.zone.vmstat_items import PGFREE
 from shm.atomic import fetch_add
 from shm.core import CHECKED, core
 from shm.point import point, site

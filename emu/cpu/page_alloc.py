@@ -17,10 +17,12 @@ from emu.zone.highatomic import reserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
 from emu.zone.mmzone import (
     MAX_ORDER, MIGRATE_MOVABLE, NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu,
-    Machine, Zone, Zonelist, page_record, task_at, zone_at, zonelist_at,
+    Machine, Zone, Zonelist, page_record, zone_at, zonelist_at,
 )  # fmt: skip
+from emu.zone.sched import task_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
-from emu.zone.vmstat import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT, __inc_numa_state, zone_page_state
+from emu.zone.vmstat import __inc_numa_state, zone_page_state
+from emu.zone.vmstat_items import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT
 from emu.zone.watermark import wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok
 from emu.zone.zonelist import next_zones_zonelist, node_zonelist, zonelist_zone
 from emu.cpu.seams import NODE_RECLAIM_FULL, NODE_RECLAIM_NOSCAN, __alloc_pages_slowpath, node_dirty_ok, node_reclaim

@@ -16,9 +16,9 @@ from emu.zone.mmzone import (
 from emu.zone.page import NULL, link_to_page, link_to_pfn, page_zone, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype
 from emu.zone.vmstat import (
-    NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGALLOC, PGFREE, __count_vm_events, __mod_zone_page_state, fold_node, fold_zone,
-    this_cpu_pageset, zone_statistics,
+    __count_vm_events, __mod_zone_page_state, fold_node, fold_zone, this_cpu_pageset, zone_statistics,
 )  # fmt: skip
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGALLOC, PGFREE
 from shm.atomic import prefetch
 from shm.core import core
 from shm.point import site

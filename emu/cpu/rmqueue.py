@@ -10,7 +10,8 @@ from emu.zone.irq import local_irq_restore, spin_lock_irqsave
 from emu.zone.kswapd_wake import wakeup_kswapd
 from emu.zone.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, ZONE_BOOSTED_WATERMARK, Cpu, Machine, Zone, page_record
 from emu.zone.page import NULL, pfn_to_page
-from emu.zone.vmstat import PGALLOC, __count_vm_events, __mod_zone_freepage_state, zone_statistics
+from emu.zone.vmstat import __count_vm_events, __mod_zone_freepage_state, zone_statistics
+from emu.zone.vmstat_items import PGALLOC
 from shm.atomic import fetch_and
 from shm.core import core
 from shm.point import point, site

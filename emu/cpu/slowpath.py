@@ -21,9 +21,11 @@ from emu.zone.gfp import (
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt
 from emu.zone.kswapd_wake import wake_all_kswapds
-from emu.zone.mmzone import MIGRATE_MOVABLE, NODEMASK_NONE, AllocContext, Cpu, Machine, task_at
+from emu.zone.mmzone import MIGRATE_MOVABLE, NODEMASK_NONE, AllocContext, Cpu, Machine
+from emu.zone.sched import task_at
 from emu.zone.page import NULL
-from emu.zone.vmstat import ALLOCSTALL, __count_vm_events
+from emu.zone.vmstat import __count_vm_events
+from emu.zone.vmstat_items import ALLOCSTALL
 from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed, next_zones_zonelist, zonelist_zone
 from shm.core import core, implements
 from shm.point import point, site

@@ -6,7 +6,8 @@ from emu.zone.gfp import (
 )  # fmt: skip
 from emu.zone.irq import in_interrupt
 from emu.zone.kswapd_wake import cpuset_zone_allowed
-from emu.zone.mmzone import MAX_NUMNODES, Cpu, Machine, Task, Zone, page_record, task_at
+from emu.zone.mmzone import MAX_NUMNODES, Cpu, Machine, Zone, page_record
+from emu.zone.sched import Task, task_at
 from emu.zone.page import PG_kmemcg, clear_flag, pfn_to_page, set_flag
 from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed
 from shm.atomic import fetch_add

@@ -14,7 +14,7 @@ from emu.workload.driven import fields_of
 from emu.zone.event import EV_BUDDY_FREE, EV_EXTFRAG, EV_WAKEUP_KSWAPD, EV_ZONE_LOCKED
 from emu.zone.mmzone import ZONE_NAMES
 from emu.zone.snapshot import State
-from emu.zone.vmstat import NUMA_INTERLEAVE_HIT
+from emu.zone.vmstat_items import NUMA_INTERLEAVE_HIT
 
 __all__ = ["Driven", "compare_driven"]
 

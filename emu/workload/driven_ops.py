@@ -43,7 +43,6 @@ from emu.zone.mmzone import (
     Machine,
     Zone,
     page_record,
-    task_at,
     zone_at,
 )  # fmt: skip
 from emu.zone.page import (
@@ -59,7 +58,9 @@ from emu.zone.page import (
     pfn_to_page,
     set_flag,
 )  # fmt: skip
-from emu.zone.vmstat import NR_FREE_PAGES, zone_page_state
+from emu.zone.sched import task_at
+from emu.zone.vmstat import zone_page_state
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from emu.zone.watermark import wmark_pages, zone_watermark_fast
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.core import core, implements

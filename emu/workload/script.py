@@ -20,20 +20,12 @@ from emu.zone.event import trace_mm_page_free_batched
 from emu.zone.gfp import PF_MEMALLOC, gfp_zone
 from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
-from emu.zone.mmzone import (
-    Cpu,
-    Machine,
-    Zone,
-    cpu_record,
-    page_record,
-    pageset_at,
-    task_at,
-    zone_at,
-    zonelist_at,
-)  # fmt: skip
+from emu.zone.mmzone import Cpu, Machine, Zone, cpu_record, page_record, pageset_at, zone_at, zonelist_at
 from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_head, PG_table, clear_flag, page_zone, pfn_to_page
+from emu.zone.sched import task_at
 from emu.zone.setup import set_threshold, setup_per_zone_wmarks
-from emu.zone.vmstat import NR_FREE_PAGES, fold_zone
+from emu.zone.vmstat import fold_zone
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from emu.zone.zonelist import node_zonelist
 from shm.atomic import cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import core, entry, seam
@@ -334,7 +326,7 @@ def player(m: Machine, at: int, cpu: int, procs: int) -> int:
 @core(inline=True)
 def party_index(m: Machine, process: int) -> int:
     """The party of a process: CPUs come first, then the kswapds, then what is left."""
-    return process if process < m.nr_cpus else process + m.nr_nodes
+    return process if process < m.nr_cpus else process + m.nr_daemons
 
 
 @entry

@@ -13,7 +13,8 @@ import psutil
 
 from emu.zone.boot import BOOT_ENTRIES, Layout, Shape, ShapeError, Tuning, ZoneShape, init_zones, lay_out
 from emu.zone.init import boot, init_records, party_of
-from emu.zone.mmzone import PD_OWNER, PD_POISON, Cpu, Machine, Task
+from emu.zone.mmzone import PD_OWNER, PD_POISON, Cpu, Machine
+from emu.zone.sched import Task
 from emu.zone.snapshot import State, load_state, shape_of_state, state_of
 from shm import loader
 from shm.core import Entry

@@ -10,10 +10,14 @@ from emu.zone.buddy import FPI_TO_TAIL, __free_one_page
 from emu.zone.event import Event
 from emu.zone.list import INIT_LIST_HEAD
 from emu.zone.mmzone import (
-    CPU_SIZE, MAX_CPUS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA, MIGRATE_MOVABLE,
-    MIGRATE_PCPTYPES, MIGRATE_TYPES, NODESTAT_SIZE, PAGE_EXT_SIZE, PAGE_SIZE_OF, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
-    PAGESET_SIZE, TASK_SIZE, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NAMES, ZONE_NORMAL, Cpu, Machine, Zone,
-    page_record, pageset_at,
+    CPU_SIZE, MAX_CPUS, MAX_MEMCGS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA,
+    MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NODESTAT_SIZE, NR_LRU_LISTS, PAGEBLOCK_NR_PAGES,
+    PAGEBLOCK_ORDER, PAGESET_SIZE, PAGE_EXT_SIZE, PAGE_SIZE_OF, ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NAMES,
+    ZONE_NORMAL, Cpu, Machine, Node, Zone, page_record, pageset_at,
+)  # fmt: skip
+from emu.zone.sched import TASK_SIZE
+from emu.zone.mm_types import (
+    ADDRESS_SPACE_SIZE, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, VM_SIZE, file_at, file_record, mm_at, mm_record, vm_at,
 )  # fmt: skip
 from emu.zone.page import PG_reserved, pfn_to_page
 from emu.zone.pageblock import init_head, init_pageblock, set_pageblock_migratetype
@@ -26,6 +30,14 @@ from shm.struct import size_of
 
 LOCK_CLASS_ZONE = 1
 LOCK_CLASS_WORK = 2
+LOCK_CLASS_LRU = 3
+LOCK_CLASS_I_PAGES = 4
+LOCK_CLASS_PAGE_TABLE = 5
+LOCK_CLASS_SWAP = 6
+LOCK_CLASS_DISK = 7
+LOCK_CLASS_OOM_REAPER = 8
+LOCK_CLASS_SLAB = 9
+SLAB_AREA = 1 << 20  # bytes for emu.mm.slab's tables
 DMA_END = 16 << 8  # 16 MiB
 DMA32_END = 4 << 18  # 4 GiB
 
@@ -58,7 +70,21 @@ class Shape:
     zones: tuple[ZoneShape, ...]
     nodes: int
     distance: tuple[tuple[int, ...], ...] = field(default=())
-    extra_parties: int = 0  # processes beyond the CPUs and kswapds
+    extra_parties: int = 0  # processes beyond the CPUs and daemons
+    files: int = 64  # address spaces of files, at most
+    mms: int = 64  # user tasks with an address space, at most
+    swap: int = 0  # pages of the swap device
+
+    @property
+    def daemons(self) -> int:
+        """kswapd and kcompactd of each node, then the disk, the flusher and the oom_reaper."""
+        return 2 * self.nodes + 3
+
+    @property
+    def slots(self) -> int:
+        """Most pages of one file or address space: twice the memory, so that it can be over-committed."""
+        pages = sum(z.present for z in self.zones) * 2
+        return -(-pages // PAGEBLOCK_NR_PAGES) * PAGEBLOCK_NR_PAGES
 
     @property
     def max_pfn(self) -> int:
@@ -113,6 +139,15 @@ class Layout:
     page_ext: int
     script: int
     mem_map: int
+    vm: int
+    files: int
+    mms: int
+    slab: int
+    swap_map: int
+    swap_cache: int
+    file_slots: int
+    mm_slots: int
+    page_tables: int
     size: int
     nr_tasks: int
     ring_capacity: int
@@ -122,8 +157,8 @@ class Layout:
 def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: bool) -> Layout:
     """Where everything lies. Offsets are multiples of 4096, so each part starts on a page of its own."""
     cpus, zones = len(shape.cpu_node), shape.nodes * MAX_NR_ZONES
-    parties = cpus + shape.nodes + shape.extra_parties
-    tasks = parties + 1
+    parties = cpus + shape.daemons + shape.extra_parties
+    tasks = parties + 1 + shape.mms
     at = 0
 
     def take(size: int) -> int:
@@ -140,7 +175,12 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: boo
         rings=take(parties * (-(-ring // 64) * 64)),
         pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER),
         page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
-        script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF), size=at, nr_tasks=tasks,
+        script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF),
+        vm=take(VM_SIZE), files=take(shape.files * ADDRESS_SPACE_SIZE), mms=take(shape.mms * MM_SIZE),
+        slab=take(SLAB_AREA), swap_map=take(shape.swap), swap_cache=take(shape.swap * SLOT_SIZE),
+        file_slots=take(shape.files * shape.slots * SLOT_SIZE), mm_slots=take(shape.mms * shape.slots * SLOT_SIZE),
+        page_tables=take(shape.mms * (shape.slots // PTRS_PER_PTE) * SLOT_SIZE),
+        size=at, nr_tasks=tasks,
         ring_capacity=ring_capacity, script_size=script_size,
     )  # fmt: skip
 
@@ -185,10 +225,34 @@ def init_zone(m: Machine, zone: Zone) -> None:
             INIT_LIST_HEAD(m, pset.lists[mt])
 
 
+@core
+def init_node(m: Machine, node: Node) -> None:
+    """Empty LRU lists under a free lock."""
+    spin_lock_init(node.lru_lock, LOCK_CLASS_LRU)
+    for i in range(1 + MAX_MEMCGS):
+        for lru in range(NR_LRU_LISTS):
+            INIT_LIST_HEAD(m, node.lruvecs[i].lists[lru])
+
+
+@core
+def init_vm(m: Machine) -> None:
+    """The locks of everything behind ``Machine.vm``."""
+    vm = vm_at(m, m.vm)
+    spin_lock_init(vm.swap.swap_lock, LOCK_CLASS_SWAP)
+    spin_lock_init(vm.disk.queue_lock, LOCK_CLASS_DISK)
+    spin_lock_init(vm.oom_reaper_lock, LOCK_CLASS_OOM_REAPER)
+    for i in range(vm.nr_files):
+        spin_lock_init(file_record(m, file_at(m, vm, i + 1)).i_pages_lock, LOCK_CLASS_I_PAGES)
+    for i in range(vm.nr_mms):
+        spin_lock_init(mm_record(m, mm_at(m, vm, i + 1)).page_table_lock, LOCK_CLASS_PAGE_TABLE)
+
+
 @entry
 def init_zones(m: Machine) -> None:
     """:func:`init_zone` for all zones, populated or not."""
+    init_vm(m)
     for nid in range(m.nr_nodes):
+        init_node(m, m.nodes[nid])
         for zid in range(MAX_NR_ZONES):
             init_zone(m, m.nodes[nid].node_zones[zid])
 

@@ -14,6 +14,16 @@ KINDS = (
     "none", "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
     "mm_page_alloc_extfrag", "mm_vmscan_wakeup_kswapd", "mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep", "warn",
     "bad_page", "page_alloc_failure", "poison", "double_free", "irq_unsafe", "reclaim_retry", "slowpath", "buddy_free",
+    "mm_vmscan_direct_reclaim_begin", "mm_vmscan_direct_reclaim_end", "mm_vmscan_lru_isolate",
+    "mm_vmscan_lru_shrink_inactive", "mm_vmscan_lru_shrink_active", "mm_shrink_slab_start", "mm_shrink_slab_end",
+    "mm_vmscan_writepage", "mm_vmscan_node_reclaim_begin", "mm_vmscan_node_reclaim_end", "balance_pgdat",
+    "mm_compaction_begin", "mm_compaction_end", "mm_compaction_finished", "mm_compaction_suitable",
+    "mm_compaction_deferred", "mm_compaction_defer_compaction", "mm_compaction_defer_reset",
+    "mm_compaction_isolate_migratepages", "mm_compaction_isolate_freepages", "mm_compaction_migratepages",
+    "mm_compaction_try_to_compact_pages", "mm_compaction_kcompactd_sleep", "mm_compaction_kcompactd_wake",
+    "mm_compaction_wakeup_kcompactd", "compact_retry", "mark_victim", "wake_reaper", "start_task_reaping",
+    "finish_task_reaping", "skip_task_reaping", "oom_score_adj_update", "oom_kill", "isolate_free", "boost",
+    "mm_migrate_pages", "oom_panic", "memory_hotplug", "set_migratetype_isolate",
 )  # fmt: skip
 EV_ALLOC = 1
 EV_FREE = 2
@@ -31,6 +41,46 @@ EV_POISON = 13
 EV_RECLAIM_RETRY = 16
 EV_SLOWPATH = 17
 EV_BUDDY_FREE = 18  # a block as listed after merging: a = pfn freed, b = its order | to the tail << 8
+EV_DIRECT_RECLAIM_BEGIN = 19  # gfp, order
+EV_DIRECT_RECLAIM_END = 20  # a = nr_reclaimed
+EV_LRU_ISOLATE = 21  # a = nr_requested | nr_scanned << 20 | nr_skipped << 40, b = nr_taken | lru << 32
+EV_LRU_SHRINK_INACTIVE = 22  # a = nr_scanned | nr_reclaimed << 32, b = nid | priority << 8 | file << 16
+EV_LRU_SHRINK_ACTIVE = 23  # a = nr_taken | nr_deactivated << 32, b = nid | priority << 8 | file << 16
+EV_SHRINK_SLAB_START = 24
+EV_SHRINK_SLAB_END = 25
+EV_WRITEPAGE = 26
+EV_NODE_RECLAIM_BEGIN = 27
+EV_NODE_RECLAIM_END = 28
+EV_BALANCE_PGDAT = 29  # the end of one: order, a = nr_reclaimed, b = nid | priority << 8
+EV_COMPACTION_BEGIN = 30  # a = zone start, b = sync
+EV_COMPACTION_END = 31  # a = result, b = sync
+EV_COMPACTION_FINISHED = 32
+EV_COMPACTION_SUITABLE = 33
+EV_COMPACTION_DEFERRED = 34
+EV_DEFER_COMPACTION = 35
+EV_DEFER_RESET = 36
+EV_ISOLATE_MIGRATEPAGES = 37
+EV_ISOLATE_FREEPAGES = 38
+EV_MIGRATEPAGES = 39
+EV_TRY_TO_COMPACT_PAGES = 40
+EV_KCOMPACTD_SLEEP = 41
+EV_KCOMPACTD_WAKE = 42
+EV_WAKEUP_KCOMPACTD = 43
+EV_COMPACT_RETRY = 44
+EV_MARK_VICTIM = 45
+EV_WAKE_REAPER = 46
+EV_START_REAPING = 47
+EV_FINISH_REAPING = 48
+EV_SKIP_REAPING = 49
+EV_OOM_SCORE_ADJ = 50
+EV_OOM_KILL = 51  # a report: gfp, order; a = offset of the victim's task, b = constraint | points << 8
+EV_ISOLATE_FREE = 52
+EV_BOOST = 53
+EV_MIGRATE_PAGES = 54
+EV_OOM_PANIC = 55  # a report
+EV_HOTPLUG = 56  # a report: a = first pfn, b = pages | online << 62
+EV_SET_ISOLATE = 57
+REPORTS = (EV_WARN, EV_BAD_PAGE, EV_ALLOC_FAILURE, EV_POISON, EV_OOM_KILL, EV_OOM_PANIC, EV_HOTPLUG)
 
 WARNINGS = (
     "__alloc_pages_nodemask: order >= MAX_ORDER",

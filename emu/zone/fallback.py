@@ -10,7 +10,8 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.page import NULL, PAGE_MAPPING_FLAGS, PAGE_MAPPING_MOVABLE, PG_buddy, PG_lru, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype, set_pageblock_migratetype
-from emu.zone.vmstat import NR_FREE_CMA_PAGES, NR_FREE_PAGES, zone_page_state
+from emu.zone.vmstat import zone_page_state
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES
 from shm.atomic import fetch_or
 from shm.core import core
 

@@ -7,9 +7,11 @@ from emu.zone.deferred import PAGES_PER_SECTION
 from emu.zone.event import Event
 from emu.zone.gfp import GFP_BITS_MASK
 from emu.zone.mmzone import (
-    CPU_SIZE, MAX_NR_ZONES, MAX_NUMNODES, MIGRATE_PCPTYPES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGESET_SIZE, TASK_SIZE,
-    ZONE_MOVABLE, ZONE_NORMAL, Cpu, Machine, Task, Zone,
+    CPU_SIZE, MAX_NR_ZONES, MAX_NUMNODES, MIGRATE_PCPTYPES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGESET_SIZE,
+    ZONE_MOVABLE, ZONE_NORMAL, Cpu, Machine, Zone,
 )  # fmt: skip
+from emu.zone.init_vm import init_vm_records
+from emu.zone.sched import TASK_SIZE, Task
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
@@ -38,7 +40,8 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     m.mem_map_link = layout.mem_map >> 2
     m.max_pfn = shape.max_pfn
     m.nr_cpus, m.nr_nodes, m.nr_online_nodes = len(shape.cpu_node), shape.nodes, shape.nodes
-    m.nr_parties = m.nr_cpus + m.nr_nodes + shape.extra_parties
+    m.nr_daemons = shape.daemons
+    m.nr_parties = m.nr_cpus + m.nr_daemons + shape.extra_parties
     m.gfp_allowed_mask = GFP_BITS_MASK
     m.numa_stat_enabled = 1
     m.node_reclaim_distance = 30
@@ -55,6 +58,7 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     for i, ratio in enumerate(tuning.lowmem_reserve_ratio):
         m.lowmem_reserve_ratio[i] = ratio
     _init_nodes(m, shape)
+    init_vm_records(m, shape, layout)
     _init_parties(m, shape, tuning)
     populated = [z.zid for z in shape.zones if z.zid != ZONE_MOVABLE]
     m.policy_zone = max(populated, default=0)
@@ -66,6 +70,8 @@ def _init_nodes(m: Machine, shape: Shape) -> None:
         zones = [z for z in shape.zones if z.nid == nid]
         node.node_id, node.online = nid, 1
         node.kswapd_highest_zoneidx = MAX_NR_ZONES
+        for i, lruvec in enumerate(node.lruvecs):
+            lruvec.memcg, lruvec.node = i, nid
         node.per_cpu_nodestats = m.nodestats + nid * m.nr_parties * NODESTAT_SIZE
         for other in range(shape.nodes):
             node.distance[other] = shape.far(nid, other)
@@ -94,7 +100,7 @@ def _init_parties(m: Machine, shape: Shape, tuning: Tuning) -> None:
         cpu.party.spin_limit, cpu.party.lock_stat = tuning.spin_limit, int(tuning.lock_stat)
         cpu.party.exit_on_owner_death = EXIT_OWNER_DEAD
         cpu.pageset_offset, cpu.nodestat_offset = i * PAGESET_SIZE, i * NODESTAT_SIZE
-        cpu.node = shape.cpu_node[i] if i < m.nr_cpus else min(i - m.nr_cpus, m.nr_nodes - 1)
+        cpu.node = shape.cpu_node[i] if i < m.nr_cpus else (i - m.nr_cpus) % m.nr_nodes
         cpu.online = int(i < m.nr_cpus)
         cpu.work_lock.lock_class = LOCK_CLASS_WORK
         cpu.event_ring = m.rings + i * ring_size

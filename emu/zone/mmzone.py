@@ -2,14 +2,13 @@
 
 Links between records are offsets from the machine record, never addresses. Memory map of the segment's payload::
 
-    | Machine | Cpu[nr_cpus] + end mark | Task[nr_tasks] | Pageset[zone][cpu] | NodeStat[node][cpu] | event rings |
+    | Machine | Cpu[nr_parties] + end mark | Task[nr_tasks] | Pageset[zone][cpu] | NodeStat[node][cpu] | event rings |
     | PageBlock[pfn / 512] | PageExt[pfn] (only with page_owner or poisoning) | script area | Page[pfn] ... |
 
 Only pages and pageblocks that are used get touched, so a 1 TiB machine boots in a little over 1 GiB.
 """
 
 from shm.point import Party
-from shm.seqcount import Seqcount
 from shm.spinlock import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
 from shm.waitqueue import WaitQueue
@@ -39,6 +38,7 @@ ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 
 MAX_NUMNODES = 8
 MAX_CPUS = 256
+MAX_MEMCGS = 8
 NR_WMARK = 3
 WMARK_MIN = 0
 WMARK_LOW = 1
@@ -189,9 +189,9 @@ class NodeStat(Struct):
 class Zoneref(Struct):
     """``struct zoneref``"""
 
-    zone: int = fixed(i64)  # offset of the zone; 0 ends the list
-    zone_idx: int = fixed(i32)
-    node: int = fixed(i32)
+    zone: int = i64()  # offset of the zone; 0 ends the list
+    zone_idx: int = i32()
+    node: int = i32()
 
 
 @struct
@@ -199,6 +199,25 @@ class Zonelist(Struct):
     """``struct zonelist``"""
 
     zonerefs: Array[Zoneref] = array(Zoneref, MAX_NUMNODES * MAX_NR_ZONES + 1)
+
+
+NR_LRU_LISTS = 5  # inactive anon, active anon, inactive file, active file, unevictable
+
+
+@struct
+class Lruvec(Struct):
+    """``struct lruvec``: the LRU lists of one memory cgroup on one node; written under the node's ``lru_lock``."""
+
+    lists: Array[ListHead] = array(ListHead, NR_LRU_LISTS)
+    anon_cost: int = i64()
+    file_cost: int = i64()
+    nonresident_age: AtomicLong = embed(AtomicLong)
+    refaults: Array[int] = array(i64, 2)
+    lruvec_flags: int = u32()
+    memcg: int = fixed(i32)  # 0: the root's; else index + 1
+    node: int = fixed(i32)
+    _hole: int = i32()
+    lru_zone_size: Array[int] = array(i64, MAX_NR_ZONES * NR_LRU_LISTS)  # pages by zone and list
 
 
 @struct
@@ -219,6 +238,11 @@ class Node(Struct):
     kcompactd_highest_zoneidx: int = i32()
     kswapd_wait: WaitQueue = embed(WaitQueue)
     kcompactd_wait: WaitQueue = embed(WaitQueue)
+    pfmemalloc_wait: WaitQueue = embed(WaitQueue)  # direct reclaimers throttled until kswapd has refilled the reserve
+    lru_lock: Spinlock = embed(Spinlock)
+    lruvecs: Array[Lruvec] = array(Lruvec, 1 + MAX_MEMCGS)  # the root's first
+    min_unmapped_pages: int = i64()
+    min_slab_pages: int = i64()
     node_start_pfn: int = i64()
     node_spanned_pages: int = i64()
     node_present_pages: int = i64()
@@ -230,43 +254,17 @@ class Node(Struct):
 
 
 @struct
-class Mempolicy(Struct):
-    """``struct mempolicy``"""
-
-    mode: int = i32()
-    policy_flags: int = i32()
-    preferred_node: int = i32()
-    _hole: int = i32()
-    nodes: int = i64()
-
-
-@struct
-class Task(Struct):
-    """``struct task_struct``, as far as the allocator looks at it."""
-
-    _align_ = 64
-
-    pid: int = i32()
-    process_flags: int = u32()  # PF_*
-    mems_allowed: int = i64()
-    mems_allowed_seq: Seqcount = embed(Seqcount)
-    il_prev: int = i32()
-    mempolicy: Mempolicy = embed(Mempolicy)
-    has_policy: int = i32()
-    rt: int = i32()  # real-time scheduling policy
-    oom_victim: int = i32()
-    memcg: int = i32()  # index + 1 of its memory cgroup; 0: none
-    cookie_retries: int = i64()  # passes through restart because of the cpuset cookie
-    retries: int = i64()  # passes through retry
-
-
-@struct
 class Memcg(Struct):
-    """A memory cgroup's kernel-memory charge, in pages."""
+    """``struct mem_cgroup``: its page counters, in pages. The root is not among ``Machine.memcgs``."""
 
     kmem: int = i64()
-    limit: int = i64()  # 0: no limit
+    limit: int = i64()  # of kmem; 0: no limit
     failcnt: int = i64()
+    memory: int = i64()  # pages on LRU lists charged to it
+    memory_high: int = i64()  # 0: none
+    memory_max: int = i64()  # 0: none
+    memory_failcnt: int = i64()
+    oom_kills: int = i64()
 
 
 @struct
@@ -298,6 +296,17 @@ class Work(Struct):
     kind: int = i32()
     _hole: int = i32()
     arg: int = i64()
+
+
+PAGEVEC_SIZE = 15
+
+
+@struct
+class Pagevec(Struct):
+    """``struct pagevec``: pages (pfns) on their way to the LRU lists, a reference held on each."""
+
+    nr: int = i64()
+    pages: Array[int] = array(i64, PAGEVEC_SIZE)
 
 
 WORKS = 16
@@ -339,6 +348,12 @@ class Cpu(Struct):
     rx_next: int = i64()
     rx_dropped: int = i64()
     work_lock: Spinlock = embed(Spinlock)
+    pagevecs: Array[Pagevec] = array(Pagevec, 6)  # PAGEVEC_* of emu.mm.pagevec
+    scratch: Array[ListHead] = array(ListHead, 16)  # heads of the lists that reclaim and compaction keep while they run
+    capture: int = i64()  # current->capture_control: zone offset of a running direct compaction; 0: none
+    capture_order: int = i32()
+    capture_migratetype: int = i32()
+    capture_page: int = i64()  # the captured pfn + 1
     vm_events: Array[int] = array(i64, NR_VM_EVENTS)
     warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports
 
@@ -368,10 +383,12 @@ class Machine(Struct):
     rings: int = fixed(i64)
     script: int = fixed(i64)  # operations, parameters and results of what the CPUs run
     script_size: int = fixed(i64)
+    vm: int = fixed(i64)  # emu.zone.mm_types.Vm: address spaces, swap, the disk
     segment_size: int = fixed(i64)
     max_pfn: int = fixed(i64)
     nr_cpus: int = fixed(i32)
-    nr_parties: int = fixed(i32)  # CPUs and the daemons that have per-cpu areas of their own
+    nr_parties: int = fixed(i32)  # CPUs, daemons and extra processes: all have per-cpu areas of their own
+    nr_daemons: int = fixed(i32)  # kswapd and kcompactd of each node, disk, flusher, oom_reaper
     nr_nodes: int = fixed(i32)
     nr_tasks: int = fixed(i32)
     nr_online_nodes: int = i32()
@@ -409,7 +426,7 @@ class Machine(Struct):
     broken: int = i32()
     drain_busy: int = u32()  # pcpu_drain_mutex
     jiffies: int = i64()
-    memcgs: Array[Memcg] = array(Memcg, 8)
+    memcgs: Array[Memcg] = array(Memcg, MAX_MEMCGS)
     nodes: Array[Node] = array(Node, MAX_NUMNODES)
 
 
@@ -417,7 +434,6 @@ PAGE_SIZE_OF = size_of(Page)
 PAGESET_SIZE = size_of(Pageset)
 NODESTAT_SIZE = size_of(NodeStat)
 CPU_SIZE = size_of(Cpu)
-TASK_SIZE = size_of(Task)
 PAGE_EXT_SIZE = size_of(PageExt)
 assert PAGE_SIZE_OF == 32
 
@@ -427,7 +443,6 @@ zonelist_at = At(Zonelist)
 pageset_at = At(Pageset)
 nodestat_at = At(NodeStat)
 cpu_record = At(Cpu)
-task_at = At(Task)
 list_head_at = At(ListHead)
 pageblock_record = At(PageBlock)
 page_ext_record = At(PageExt)

@@ -14,7 +14,8 @@ from emu.zone.event import EV_ALLOC_FAILURE, EV_BAD_PAGE, EV_POISON, EV_WARN, KI
 from emu.zone.gfp import __GFP_DIRECT_RECLAIM, __GFP_NOMEMALLOC, PF_EXITING, PF_MEMALLOC
 from emu.zone.gfp_names import flag_names, gfp_names
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
-from emu.zone.mmzone import MIGRATE_CMA, Machine, Task
+from emu.zone.mmzone import MIGRATE_CMA, Machine
+from emu.zone.sched import Task
 from emu.zone.page import (
     NODE_BITS, NODE_SHIFT, PAGE_FLAG_NAMES, PAGE_MAPPING_ANON, PAGE_MAPPING_FLAGS, PG_buddy, PG_guard, PG_kmemcg,
     PG_offline, PG_table,

@@ -20,7 +20,7 @@ from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_SKIP
-from emu.zone.vmstat import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
+from emu.zone.vmstat_items import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import Struct, address_of, record_at, records_at
 
 State = dict[str, Any]

@@ -19,20 +19,21 @@ from emu.zone.init import party_of, zones_of
 from emu.zone.mmzone import (
     MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_TYPES,
     MIGRATETYPE_NAMES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, WORKS, ZONE_DMA, ZONE_NAMES, Machine,
-    NodeStat, Task, Zone,
+    NodeStat, Zone,
 )  # fmt: skip
+from emu.zone.sched import Task
 from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_buddy, PG_guard, PG_head, PG_hwpoison, PG_kmemcg, PG_table
 from emu.zone.setup import calculate_normal_threshold, calculate_pressure_threshold
 from emu.zone.snapshot import pageset_of
-from emu.zone.vmstat import (
+from emu.zone.vmstat import NUMA_STATS_THRESHOLD
+from emu.zone.vmstat_items import (
     NODE_STAT_NAMES, NR_FREE_CMA_PAGES, NR_FREE_PAGES, NUMA_FOREIGN, NUMA_HIT, NUMA_INTERLEAVE_HIT, NUMA_LOCAL,
-    NUMA_MISS, NUMA_OTHER, NUMA_STATS_THRESHOLD, PGALLOC, PGFREE, ZONE_STAT_NAMES,
+    NUMA_MISS, NUMA_OTHER, PGALLOC, PGFREE, ZONE_STAT_NAMES,
 )  # fmt: skip
 from shm.ring import Ring
 from shm.struct import address_of, record_at
 
 __all__ = ["MACHINE_RULES", "PAGE_RULES", "ZONE_RULES", "validate"]
-
 Findings = Iterator[str]
 DEFAULT_BOOST_FACTOR = 15000
 

@@ -7,7 +7,8 @@ from emu.zone.list import list_empty
 from emu.zone.mmzone import (
     MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Machine, Zone,
 )  # fmt: skip
-from emu.zone.vmstat import NR_FREE_CMA_PAGES, NR_FREE_PAGES, zone_page_state, zone_page_state_snapshot
+from emu.zone.vmstat import zone_page_state, zone_page_state_snapshot
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES
 from shm.core import core
 
 

@@ -1,7 +1,8 @@
 """Which zones an allocation may use, in which order (``include/linux/mmzone.h`` (5.10))."""
 
 from emu.zone.gfp import __GFP_THISNODE
-from emu.zone.mmzone import NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine, task_at, zonelist_at
+from emu.zone.mmzone import NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine, zonelist_at
+from emu.zone.sched import task_at
 from shm.atomic import address
 from shm.core import core
 

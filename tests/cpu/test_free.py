@@ -7,7 +7,7 @@ from emu.zone.bad_page import BAD_REASONS
 from emu.zone.event import EV_BAD_PAGE
 from emu.zone.gfp import __GFP_ACCOUNT, __GFP_COMP, GFP_KERNEL
 from emu.zone.page import PG_kmemcg
-from emu.zone.vmstat import PGFREE
+from emu.zone.vmstat_items import PGFREE
 from shm.core import CHECKED
 from tests.bench import Bench, bench, core, one_zone
 

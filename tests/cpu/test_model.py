@@ -21,7 +21,7 @@ from emu.zone.gfp import (
 from emu.zone.init import zones_of
 from emu.zone.setup import setup_per_zone_wmarks
 from emu.zone.validate import validate
-from emu.zone.vmstat import PGALLOC, PGFREE
+from emu.zone.vmstat_items import PGALLOC, PGFREE
 from shm.core import INTERPRETED
 from tests import naive
 from tests.bench import Bench, bench, core, two_nodes

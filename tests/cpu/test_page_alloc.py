@@ -16,7 +16,7 @@ from emu.zone.gfp import (
     GFP_KERNEL,
     GFP_USER,
 )  # fmt: skip
-from emu.zone.vmstat import NR_ACTIVE_FILE, NR_DIRTY, NR_FREE_PAGES, NR_INACTIVE_FILE, NR_WRITEBACK
+from emu.zone.vmstat_items import NR_ACTIVE_FILE, NR_FILE_DIRTY, NR_FREE_PAGES, NR_INACTIVE_FILE, NR_WRITEBACK
 from shm.struct import address_of
 from tests import naive
 from tests.bench import RESERVES, Bench, bench, core, one_zone, scaled, two_nodes, two_zones
@@ -104,7 +104,7 @@ def test_fragmenting_at_home_comes_before_a_remote_node() -> None:
         assert "mm_page_alloc_extfrag" in b.kinds()
 
 
-def dirty(b: Bench, nid: int, pages: int, item: int = NR_DIRTY) -> None:
+def dirty(b: Bench, nid: int, pages: int, item: int = NR_FILE_DIRTY) -> None:
     b.m.nodes[nid].vm_stat[item].counter = pages
 
 
@@ -117,7 +117,7 @@ def limit(b: Bench, nid: int, rt: bool = False) -> int:
 
 @pytest.mark.parametrize("rt", [False, True])
 @pytest.mark.parametrize("cache", [0, 3000])
-@pytest.mark.parametrize("item", [NR_DIRTY, NR_WRITEBACK])
+@pytest.mark.parametrize("item", [NR_FILE_DIRTY, NR_WRITEBACK])
 def test_writes_are_spread_beyond_a_nodes_dirty_limit(rt: bool, cache: int, item: int) -> None:
     with bench(two_nodes()) as b:
         b.task().rt = int(rt)

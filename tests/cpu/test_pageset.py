@@ -5,7 +5,7 @@ import pytest
 from emu.zone.event import KINDS
 from emu.zone.gfp import __GFP_RECLAIMABLE, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mmzone import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
-from emu.zone.vmstat import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from tests.bench import Bench, bench, core, one_zone, two_nodes
 
 BIG = one_zone(65536)  # batch 15, high 90

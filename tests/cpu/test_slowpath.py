@@ -22,7 +22,7 @@ from emu.zone.gfp import (
     GFP_NOWAIT,
     PF_MEMALLOC,
 )  # fmt: skip
-from emu.zone.vmstat import ALLOCSTALL, NR_FREE_PAGES
+from emu.zone.vmstat_items import ALLOCSTALL, NR_FREE_PAGES
 from tests.bench import Bench, bench, core, one_zone, two_nodes
 
 QUIET = __GFP_NOWARN

@@ -14,7 +14,7 @@ from emu.zone.gfp import (
     GFP_KERNEL,
     GFP_USER,
 )  # fmt: skip
-from emu.zone.vmstat import NUMA_INTERLEAVE_HIT
+from emu.zone.vmstat_items import NUMA_INTERLEAVE_HIT
 from tests.bench import Bench, bench, core, shape, two_nodes
 
 THREE = shape([(nid, 2, 1024 + nid * 8192, 8192) for nid in range(3)], (0, 1, 2))

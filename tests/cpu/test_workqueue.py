@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from emu.cpu.workqueue import WORK_DRAIN, WORK_VMSTAT
 from emu.zone.mmzone import WORKS
-from emu.zone.vmstat import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from shm.atomic import load_acquire
 from tests.bench import Bench, bench, core, one_zone, two_nodes
 

@@ -14,7 +14,7 @@ from emu.zone.init import zones_of
 from emu.zone.mmzone import Page
 from emu.zone.snapshot import view
 from emu.zone.validate import validate
-from emu.zone.vmstat import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from shm import loader
 from shm.core import INTERPRETED
 from shm.struct import record_at, records_at, size_of

@@ -10,7 +10,7 @@ from emu.zone.buddy import FPI_NONE, FPI_SKIP_REPORT_NOTIFY, FPI_TO_TAIL
 from emu.zone.mmzone import MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
 from emu.zone.page import NULL, PG_buddy, PG_guard, PG_reported, set_flag
 from emu.zone.pageblock import PB_INITIALISED
-from emu.zone.vmstat import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from tests.bench import Bench, bench, core, one_zone
 from tests.naive import blocks_of, pages_of
 

@@ -4,7 +4,7 @@ import pytest
 
 from emu.zone.gfp import ALLOC_CMA, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PF_MEMALLOC_NOCMA
 from emu.zone.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
-from emu.zone.vmstat import NR_FREE_CMA_PAGES, NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES
 from tests.bench import Bench, bench, core, one_zone
 
 CMA_START = 1024 + 8192 - 2048

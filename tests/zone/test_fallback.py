@@ -18,7 +18,7 @@ from emu.zone.mmzone import (
     ZONE_BOOSTED_WATERMARK,
 )  # fmt: skip
 from emu.zone.page import NULL, PAGE_MAPPING_MOVABLE, PG_lru, set_flag
-from emu.zone.vmstat import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from tests import naive
 from tests.bench import Bench, bench, core, one_zone, two_zones
 

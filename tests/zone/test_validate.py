@@ -18,7 +18,7 @@ from emu.zone.page import PG_buddy, PG_guard, PG_lru, set_flag
 from emu.zone.pageblock import PB_INITIALISED, init_head
 from emu.zone.snapshot import pageblocks
 from emu.zone.validate import validate
-from emu.zone.vmstat import NR_FREE_CMA_PAGES, NUMA_FOREIGN, NUMA_HIT, PGFREE
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NUMA_FOREIGN, NUMA_HIT, PGFREE
 from shm.ring import Ring
 from shm.struct import record_at
 from tests.bench import Bench, bench, one_zone, scaled, two_nodes

@@ -6,16 +6,16 @@ import pytest
 
 from emu.zone.gfp import __GFP_THISNODE, GFP_KERNEL
 from emu.zone.mmzone import NODESTAT_SIZE, NodeStat
-from emu.zone.vmstat import (
+from emu.zone.vmstat import NUMA_STATS_THRESHOLD
+from emu.zone.vmstat_items import (
     NODE_STAT_NAMES,
-    NR_DIRTY,
+    NR_FILE_DIRTY,
     NR_FREE_PAGES,
     NUMA_FOREIGN,
     NUMA_HIT,
     NUMA_LOCAL,
     NUMA_MISS,
     NUMA_OTHER,
-    NUMA_STATS_THRESHOLD,
     PGALLOC,
     PGFREE,
     VM_EVENT_NAMES,
@@ -54,10 +54,13 @@ def test_node_counters_drift_the_same_way() -> None:
     with bench() as b:
         node = b.m.nodes[0]
         stat = record_at(NodeStat, b.base + node.per_cpu_nodestats)
-        MOD_NODE(b.m, b.cpu(), node, NR_DIRTY, stat.stat_threshold)
-        assert (node.vm_stat[NR_DIRTY].counter, stat.vm_node_stat_diff[NR_DIRTY]) == (0, stat.stat_threshold)
-        MOD_NODE(b.m, b.cpu(), node, NR_DIRTY, 1)
-        assert (node.vm_stat[NR_DIRTY].counter, stat.vm_node_stat_diff[NR_DIRTY]) == (stat.stat_threshold + 1, 0)
+        MOD_NODE(b.m, b.cpu(), node, NR_FILE_DIRTY, stat.stat_threshold)
+        assert (node.vm_stat[NR_FILE_DIRTY].counter, stat.vm_node_stat_diff[NR_FILE_DIRTY]) == (0, stat.stat_threshold)
+        MOD_NODE(b.m, b.cpu(), node, NR_FILE_DIRTY, 1)
+        assert (node.vm_stat[NR_FILE_DIRTY].counter, stat.vm_node_stat_diff[NR_FILE_DIRTY]) == (
+            stat.stat_threshold + 1,
+            0,
+        )
 
 
 def test_fold_empties_the_differentials_and_sets_the_expiry() -> None:

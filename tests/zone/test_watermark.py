@@ -6,7 +6,7 @@ import pytest
 
 from emu.zone.gfp import ALLOC_CMA, ALLOC_HARDER, ALLOC_HIGH, ALLOC_OOM, ALLOC_WMARK_LOW, GFP_ATOMIC, GFP_KERNEL
 from emu.zone.mmzone import MAX_ORDER, MIGRATE_TYPES, WMARK_MIN
-from emu.zone.vmstat import NR_FREE_CMA_PAGES, NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES
 from tests import naive
 from tests.bench import Bench, bench, core, one_zone, two_zones
 
