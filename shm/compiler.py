@@ -180,7 +180,10 @@ def _stack(on: OnStack[Any]) -> Any:
 
     def typed(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
-            slot = cgutils.alloca_once(builder, ir.ArrayType(I64, (record.size + 7) // 8), zfill=True)
+            words = (record.size + 7) // 8
+            slot = cgutils.alloca_once(builder, ir.ArrayType(I64, words))
+            # stored as one value, a large struct would keep the optimiser busy for many seconds
+            cgutils.memset(builder, builder.bitcast(slot, I8P), ir.Constant(I64, 8 * words), 0)
             return builder.bitcast(slot, I8P)
 
         return record(), codegen

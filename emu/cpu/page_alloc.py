@@ -1,12 +1,11 @@
 """The fast path: ``alloc_pages()`` to ``get_page_from_freelist()`` (``mm/page_alloc.c``, ``mempolicy.c`` (5.10))."""
 
+from emu.cpu.cpuset import __cpuset_node_allowed
 from emu.cpu.free import __free_pages
+from emu.cpu.mempolicy import MPOL_INTERLEAVE, interleave_nodes, policy_node, policy_nodemask
 from emu.cpu.prep import prep_new_page
 from emu.cpu.rmqueue import rmqueue
-from emu.cpu.task import (
-    MPOL_INTERLEAVE, __cpuset_node_allowed, __memcg_kmem_charge_page, current_gfp_context, interleave_nodes,
-    policy_node, policy_nodemask,
-)  # fmt: skip
+from emu.cpu.task import __memcg_kmem_charge_page, current_gfp_context
 from emu.zone.event import WARN_ORDER, trace_mm_page_alloc, warn_on_once
 from emu.zone.gfp import (
     __GFP_ACCOUNT, __GFP_HARDWALL, __GFP_KSWAPD_RECLAIM, __GFP_NOWARN, __GFP_THISNODE, __GFP_WRITE, ALLOC_CMA,

@@ -4,7 +4,7 @@ Interrupts are off around every use: an interrupt on this CPU allocates and free
 """
 
 from emu.zone.bad_page import check_free_page, check_new_page
-from emu.zone.buddy import FPI_NONE, __free_one_page
+from emu.zone.buddy import FPI_NONE, __free_one_page, free_one_page_captured
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
 from emu.zone.irq import local_irq_restore, local_irq_save
@@ -145,6 +145,8 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
     pset.count = left
     spin_lock(cpu.party, zone.lock, S_FREE_BULK)
     isolated = zone.nr_isolate_pageblock != 0
+    if cpu.capture != 0:
+        free_bulk_captured(m, cpu, zone)
     link = cpu.bulk.next
     while link != bulk:
         pfn = link_to_pfn(m, link)
@@ -159,12 +161,29 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
 
 
 @core(cold=True)
+def free_bulk_captured(m: Machine, cpu: Cpu, zone: Zone) -> None:
+    """The end of ``free_pcppages_bulk()`` while the current task compacts and may capture a block: the pages chained
+    behind ``cpu.bulk``, which is empty then."""
+    bulk = link_of(m, cpu.bulk)
+    while cpu.bulk.next != bulk:
+        pfn = link_to_pfn(m, cpu.bulk.next)
+        page = page_record(m, pfn_to_page(m, pfn))
+        cpu.bulk.next = page.lru.next
+        mt = get_pfnblock_migratetype(m, pfn) if zone.nr_isolate_pageblock != 0 else page.index
+        free_one_page_captured(m, cpu, pfn, zone, 0, mt, FPI_NONE)
+        trace_mm_page_pcpu_drain(m, cpu, pfn, 0, mt)
+
+
+@core(cold=True)
 def free_one_page(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: int) -> None:
     """``mm/page_alloc.c:free_one_page() (5.10)``: straight to the buddy lists; isolation is looked at again."""
     spin_lock(cpu.party, zone.lock, S_FREE_ONE)
     if zone.nr_isolate_pageblock != 0 or migratetype == MIGRATE_ISOLATE:
         migratetype = get_pfnblock_migratetype(m, pfn)
-    __free_one_page(m, cpu, pfn, zone, order, migratetype, fpi_flags)
+    if cpu.capture != 0:
+        free_one_page_captured(m, cpu, pfn, zone, order, migratetype, fpi_flags)
+    else:
+        __free_one_page(m, cpu, pfn, zone, order, migratetype, fpi_flags)
     spin_unlock(cpu.party, zone.lock)
 
 

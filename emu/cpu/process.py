@@ -1,4 +1,4 @@
-"""The OS process that is a CPU (or a node's kswapd).
+"""The OS process that is a CPU, or a daemon such as a node's kswapd.
 
 It is forked from the parent with the segment mapped and the native code loaded, and then serves commands that the
 parent posts in its record: a command runs in slices of a few milliseconds inside the core, and between slices the
@@ -17,17 +17,14 @@ import psutil
 
 from emu.cpu.workqueue import poll, sleep_on_doorbell
 from emu.zone.board import Board
-from emu.zone.event import EV_KSWAPD_SLEEP, EV_KSWAPD_WAKE, record
-from emu.zone.mmzone import Cpu, Machine, Node
-from shm.atomic import clock_ns, fetch_add, futex_wake, load_acquire, store_release
-from shm.core import as_entries, core, entry
-from shm.waitqueue import finish_wait, prepare_to_wait, schedule
+from emu.zone.mmzone import Cpu, Machine
+from shm.atomic import fetch_add, futex_wake, load_acquire, store_release
+from shm.core import as_entries, entry
 
-__all__ = ["PROCESS_ENTRIES", "Handler", "answer", "cpu_main", "kswapd_main"]
+__all__ = ["PROCESS_ENTRIES", "Handler", "answer", "cpu_main", "daemon_main"]
 
 PR_SET_PDEATHSIG = 1
 WAKE_ALL, ANY = 0x7FFFFFFF, 0xFFFFFFFF
-TICK_NS = 100_000_000
 STATE_STARTING, STATE_IDLE, STATE_BUSY = 0, 1, 2
 
 Handler = Callable[[Board, int], int]
@@ -45,34 +42,7 @@ def idle(m: Machine, cpu: Cpu) -> None:
         sleep_on_doorbell(cpu, seen)
 
 
-@core
-def kswapd_try_to_sleep(m: Machine, cpu: Cpu, node: Node) -> bool:
-    """Sleep on the node's wait queue for at most a tick; true when woken."""
-    cookie = prepare_to_wait(node.kswapd_wait)
-    woken = schedule(node.kswapd_wait, cookie, clock_ns() + TICK_NS)
-    finish_wait(node.kswapd_wait, cookie)
-    return woken
-
-
-@entry
-def kswapd_round(m: Machine, cpu: Cpu, node: Node) -> bool:
-    """One round of ``mm/vmscan.c:kswapd() (5.10)`` while there is nothing to reclaim.
-
-    Woken, it takes the request over (order and zone index), notes that it was woken, and goes back to sleep.
-    """
-    if not kswapd_try_to_sleep(m, cpu, node):
-        return False
-    if cpu.trace != 0:
-        record(m, cpu, EV_KSWAPD_WAKE, -1, node.kswapd_order, 0, 0, node.node_id, node.kswapd_highest_zoneidx)
-    node.kswapd_order = 0
-    node.kswapd_highest_zoneidx = 4
-    fetch_add(cpu.party, "heartbeat", 1)
-    if cpu.trace != 0:
-        record(m, cpu, EV_KSWAPD_SLEEP, -1, 0, 0, 0, node.node_id, 0)
-    return True
-
-
-PROCESS_ENTRIES = as_entries(idle, kswapd_round)
+PROCESS_ENTRIES = as_entries(idle)
 
 
 def answer(board: Board, cpu: Cpu, result: int) -> None:
@@ -124,14 +94,16 @@ def cpu_main(board: Board, index: int, parent: int, core_number: int, handlers: 
     _leave(board, parent)
 
 
-def kswapd_main(board: Board, nid: int, parent: int) -> NoReturn:
-    """A node's kswapd. It also watches the parent: CPUs deep in the core can't."""
-    index = board.m.nr_cpus + nid
-    _become(board, f"kswapd{nid}", index, parent, -1)
-    m, cpu, node = board.m, board.cpu(index), board.m.nodes[nid]
+def daemon_main(board: Board, index: int, name: str, parent: int, turn: Callable[[Machine, Cpu], bool]) -> NoReturn:
+    """A daemon's process: its ``turn`` again and again, each at most a tick long when there is nothing to do.
+
+    It also watches the parent: CPUs deep in the core can't.
+    """
+    _become(board, name, index, parent, -1)
+    m, cpu = board.m, board.cpu(index)
     while not load_acquire(m, "stop"):
-        if kswapd_round(m, cpu, node):
-            log.debug("kswapd%d was woken", nid)
+        if turn(m, cpu):
+            log.debug("%s had work", name)
         if os.getppid() != parent:
             store_release(m, "stop", 1)
     _leave(board, parent)

@@ -13,7 +13,12 @@ NODE_RECLAIM_FULL = -1
 COMPACT_NOT_SUITABLE_ZONE = 0
 COMPACT_SKIPPED = 1
 COMPACT_DEFERRED = 2
-COMPACT_CONTINUE = 3
+COMPACT_NO_SUITABLE_PAGE = 3
+COMPACT_CONTINUE = 4
+COMPACT_COMPLETE = 5
+COMPACT_PARTIAL_SKIPPED = 6
+COMPACT_CONTENDED = 7
+COMPACT_SUCCESS = 8
 
 
 @seam
@@ -59,10 +64,9 @@ def should_reclaim_retry(
 
 
 @seam
-def should_compact_retry(
-    m: Machine, cpu: Cpu, ac: AllocContext, order: int, alloc_flags: int, priority: int, retries: int
-) -> bool:
-    """``mm/page_alloc.c:should_compact_retry() (5.10)``: without compaction, no."""
+def should_compact_retry(m: Machine, cpu: Cpu, ac: AllocContext, order: int, alloc_flags: int) -> bool:
+    """``mm/page_alloc.c:should_compact_retry() (5.10)``: by ``ac.compact_result``; counts ``ac.compaction_retries``
+    and may raise ``ac.compact_priority`` (a smaller number). Without compaction, no."""
     return False
 
 

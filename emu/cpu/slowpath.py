@@ -1,8 +1,10 @@
 """Everything after the first failure (``mm/page_alloc.c:__alloc_pages_slowpath() (5.10.262)``).
 
 All branches of the slow path's control flow are here; what reclaims, compacts or kills is behind ``emu.cpu.seams``.
+When it begins again because memory was moved under it is in ``emu.cpu.cookies``.
 """
 
+from emu.cpu.cookies import check_retry, read_mems_allowed_begin, zonelist_iter_begin
 from emu.cpu.page_alloc import current_alloc_flags, get_page_from_freelist
 from emu.cpu.seams import (
     COMPACT_DEFERRED, COMPACT_SKIPPED, __alloc_pages_direct_compact, __alloc_pages_may_oom, __alloc_pages_slowpath,
@@ -14,22 +16,25 @@ from emu.zone.event import (
     record, warn_on_once,
 )  # fmt: skip
 from emu.zone.gfp import (
-    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM, __GFP_MEMALLOC, __GFP_NOFAIL,
-    __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_NOWARN, __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET, ALLOC_HARDER,
-    ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC,
+    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_DMA, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM,
+    __GFP_MEMALLOC, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_NOWARN, __GFP_RETRY_MAYFAIL, __GFP_THISNODE,
+    ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER,
+    PF_MEMALLOC,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt
 from emu.zone.kswapd_wake import wake_all_kswapds
-from emu.zone.mmzone import MIGRATE_MOVABLE, NODEMASK_NONE, AllocContext, Cpu, Machine
-from emu.zone.sched import task_at
+from emu.zone.mm_types import vm_at
+from emu.zone.mmzone import (
+    MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, ZONE_DMA, AllocContext, Cpu, Machine,
+)  # fmt: skip
+from emu.zone.ratelimit import ratelimit
+from emu.zone.sched import RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim
 from emu.zone.page import NULL
-from emu.zone.vmstat import __count_vm_events
-from emu.zone.vmstat_items import ALLOCSTALL
-from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed, next_zones_zonelist, zonelist_zone
-from shm.core import core, implements
+from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from shm.core import OnStack, core, implements
 from shm.point import point, site
-from shm.seqcount import read_seqcount_begin, read_seqcount_retry
+from shm.struct import Struct, i64, struct
 
 COMPACT_PRIO_SYNC_LIGHT = 1
 COMPACT_PRIO_ASYNC = 2
@@ -41,9 +46,26 @@ S_NOPAGE = site("__alloc_pages_slowpath:nopage")
 FAIL = -2
 RESTART = -3
 NOPAGE = -4
+RETRY = -5
 STEP_START = 0
 STEP_RETRY = 1
 STEP_NOPAGE = 2
+STEP_RESTART = 3
+FIRST = -1
+
+
+@struct
+class Slowpath(Struct):
+    """The local variables of one ``__alloc_pages_slowpath()`` that outlive a pass through ``retry``."""
+
+    cpuset_mems_cookie: int = i64()
+    zonelist_iter_cookie: int = i64()
+    alloc_flags: int = i64()
+    no_progress_loops: int = i64()
+    reason: int = i64()  # why it comes through retry: RETRY_*, FIRST
+
+
+slowpath_locals = OnStack(Slowpath)
 
 
 @core(cold=True)
@@ -74,28 +96,9 @@ def __gfp_pfmemalloc_flags(m: Machine, cpu: Cpu, gfp_mask: int) -> int:
     if not in_interrupt(cpu):
         if memalloc:
             return ALLOC_NO_WATERMARKS
-        if task.oom_victim != 0:
+        if tsk_is_oom_victim(task):
             return ALLOC_OOM
     return 0
-
-
-@core(cold=True)
-def check_retry_cpuset(m: Machine, cpu: Cpu, cookie: int, ac: AllocContext) -> bool:
-    """``mm/page_alloc.c:check_retry_cpuset() (5.10)``: the cpuset or policy mask changed while we looked."""
-    if m.cpusets_enabled == 0:
-        return False
-    if ac.nodemask_kind != NODEMASK_NONE and not cpuset_nodemask_valid_mems_allowed(m, cpu, ac.nodemask):
-        ac.nodemask_kind = NODEMASK_NONE
-        return True
-    return read_seqcount_retry(task_at(m, cpu.current).mems_allowed_seq, cookie)
-
-
-@core(cold=True)
-def read_mems_allowed_begin(m: Machine, cpu: Cpu) -> int:
-    """``read_mems_allowed_begin()``: 0 until the first cpuset exists."""
-    if m.cpusets_enabled == 0:
-        return 0
-    return read_seqcount_begin(task_at(m, cpu.current).mems_allowed_seq)
 
 
 @core(cold=True)
@@ -106,7 +109,6 @@ def __alloc_pages_direct_reclaim(
 
     Pages may sit on other CPUs' lists or in highatomic reserves that are larger than they need to be.
     """
-    __count_vm_events(cpu, ALLOCSTALL + min(ac.highest_zoneidx, 3), 1)
     ac.did_some_progress = __perform_reclaim(m, cpu, gfp_mask, order, ac)
     if ac.did_some_progress == 0:
         return NULL
@@ -130,26 +132,60 @@ def __alloc_pages_cpuset_fallback(
 
 
 @core(cold=True)
+def has_managed_dma(m: Machine) -> bool:
+    """``mm/page_alloc.c:has_managed_dma() (5.10)``"""
+    for nid in range(m.nr_nodes):
+        if m.nodes[nid].node_zones[ZONE_DMA].managed_pages != 0:
+            return True
+    return False
+
+
+@core(cold=True)
 def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> None:
-    """``mm/page_alloc.c:warn_alloc() (5.10)``: the report's text is made by whoever reads the ring."""
-    if gfp_mask & __GFP_NOWARN == 0:
-        nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
-        record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
+    """``mm/page_alloc.c:warn_alloc() (5.10.262)``: one report in 10 s. Its text is made by whoever reads the ring.
+
+    A request for DMA memory on a machine that has none is not worth a word.
+    """
+    if gfp_mask & __GFP_NOWARN != 0 or not ratelimit(vm_at(m, m.vm).nopage_rs):
+        return
+    if gfp_mask & __GFP_DMA != 0 and not has_managed_dma(m):
+        return
+    nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
+    record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
 
 
 @core(cold=True)
 def step(m: Machine, cpu: Cpu, which: int, gfp_mask: int, order: int, alloc_flags: int, value: int) -> None:
-    """One step of the slow path, for tracing and the task's retry counters."""
-    task = task_at(m, cpu.current)
-    if which == STEP_RETRY:
-        task.retries += 1
+    """One step of the slow path, for tracing. ``value``: START the cookie; RETRY no_progress_loops and from bit 32 on
+    the reason + 1 (RETRY_*); RESTART the reason (RESTART_*)."""
     if cpu.trace != 0:
         record(m, cpu, EV_SLOWPATH, -1, order, which, gfp_mask, alloc_flags, value)
 
 
 @core(cold=True)
+def enter_retry(m: Machine, cpu: Cpu, gfp_mask: int, order: int, s: Slowpath) -> None:
+    """Count a pass through the ``retry`` label with its reason."""
+    task = task_at(m, cpu.current)
+    task.retries += 1
+    if s.reason >= 0:
+        task.retries_by[s.reason] += 1
+    step(m, cpu, STEP_RETRY, gfp_mask, order, s.alloc_flags, s.no_progress_loops | (s.reason + 1) << 32)
+
+
+@core(cold=True)
+def has_to_restart(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> bool:
+    """Whether the nodes or zones have changed under this allocation; counted with its reason."""
+    reason = check_retry(m, cpu, s.cpuset_mems_cookie, s.zonelist_iter_cookie, ac)
+    if reason < 0:
+        return False
+    task_at(m, cpu.current).restarts_by[reason] += 1
+    step(m, cpu, STEP_RESTART, gfp_mask, order, s.alloc_flags, reason)
+    return True
+
+
+@core(cold=True)
 def must_not_fail(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> int:
-    """The ``__GFP_NOFAIL`` part of ``nopage``: a page, NULL to retry, or FAIL since nobody may wait."""
+    """The ``__GFP_NOFAIL`` part of ``nopage``: a page, RETRY, or FAIL since nobody may wait."""
     if gfp_mask & __GFP_DIRECT_RECLAIM == 0:
         warn_on_once(m, cpu, WARN_NOFAIL_ATOMIC, gfp_mask, order)
         return FAIL
@@ -158,72 +194,104 @@ def must_not_fail(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCont
     if order > PAGE_ALLOC_COSTLY_ORDER:
         warn_on_once(m, cpu, WARN_NOFAIL_COSTLY, gfp_mask, order)
     pfn = __alloc_pages_cpuset_fallback(m, cpu, gfp_mask, order, ALLOC_HARDER, ac)
-    if pfn == NULL and not cond_resched(m, cpu):
+    if pfn != NULL:
+        return pfn
+    if not cond_resched(m, cpu):
         return FAIL
-    return pfn
+    return RETRY
 
 
 @core(cold=True)
-def slowpath_rounds(
-    m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: int, ac: AllocContext, cookie: int, priority: int
-) -> int:
-    """From the ``retry`` label to ``nopage``: a pfn, RESTART or NOPAGE."""
-    can_direct_reclaim = gfp_mask & __GFP_DIRECT_RECLAIM != 0
-    can_compact = gfp_mask & __GFP_IO != 0
-    costly_order = order > PAGE_ALLOC_COSTLY_ORDER
-    no_progress_loops = 0
-    compaction_retries = 0
-    while True:
-        point(cpu.party, S_RETRY)
-        step(m, cpu, STEP_RETRY, gfp_mask, order, alloc_flags, no_progress_loops)
-        if check_retry_cpuset(m, cpu, cookie, ac):
-            return RESTART
-        if alloc_flags & ALLOC_KSWAPD != 0:
-            wake_all_kswapds(m, cpu, order, gfp_mask, ac)
-        reserve_flags = __gfp_pfmemalloc_flags(m, cpu, gfp_mask)
-        if reserve_flags != 0:
-            alloc_flags = current_alloc_flags(m, cpu, gfp_mask, reserve_flags)
-        ac.alloc_flags = alloc_flags
-        if alloc_flags & ALLOC_CPUSET == 0 or reserve_flags != 0:
-            ac.nodemask_kind = NODEMASK_NONE
-            ac.preferred = next_zones_zonelist(m, cpu, ac, 0)
-        pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
-        if pfn != NULL:
-            return pfn
-        if not can_direct_reclaim or task_at(m, cpu.current).process_flags & PF_MEMALLOC != 0:
+def nopage(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
+    """The ``nopage`` label: a page after all, RESTART, RETRY or FAIL."""
+    point(cpu.party, S_NOPAGE)
+    step(m, cpu, STEP_NOPAGE, gfp_mask, order, 0, 0)
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+        return RESTART
+    if gfp_mask & __GFP_NOFAIL == 0:
+        return FAIL
+    s.reason = RETRY_NOFAIL
+    return must_not_fail(m, cpu, gfp_mask, order, ac)
+
+
+@core(cold=True)
+def try_with_reserves(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
+    """The attempt that each pass begins with; who may use the reserves also leaves cpuset and policy behind."""
+    if s.alloc_flags & ALLOC_KSWAPD != 0:
+        wake_all_kswapds(m, cpu, order, gfp_mask, ac)
+    reserve_flags = __gfp_pfmemalloc_flags(m, cpu, gfp_mask)
+    if reserve_flags != 0:
+        s.alloc_flags = current_alloc_flags(m, cpu, gfp_mask, reserve_flags)
+    ac.alloc_flags = s.alloc_flags
+    if s.alloc_flags & ALLOC_CPUSET == 0 or reserve_flags != 0:
+        ac.nodemask_kind = NODEMASK_NONE
+        ac.preferred = next_zones_zonelist(m, cpu, ac, 0)
+    return get_page_from_freelist(m, cpu, gfp_mask, order, s.alloc_flags, ac)
+
+
+@core(cold=True)
+def is_worth_retrying(
+    m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath, progress: int
+) -> bool:
+    """What reclaim and compaction have to say about another pass."""
+    if progress > 0 and order <= PAGE_ALLOC_COSTLY_ORDER:
+        s.no_progress_loops = 0
+    else:
+        s.no_progress_loops += 1
+    if should_reclaim_retry(m, cpu, gfp_mask, order, ac, s.alloc_flags, progress, s.no_progress_loops):
+        s.reason = RETRY_RECLAIM
+        return True
+    if progress > 0 and gfp_mask & __GFP_IO != 0:
+        if should_compact_retry(m, cpu, ac, order, s.alloc_flags):
+            s.reason = RETRY_COMPACT
+            return True
+    return False
+
+
+@core(cold=True)
+def kill_for(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
+    """The last resort of a pass: a pfn, RETRY or NOPAGE."""
+    pfn = __alloc_pages_may_oom(m, cpu, gfp_mask, order, ac)
+    if pfn != NULL:
+        return pfn
+    if tsk_is_oom_victim(task_at(m, cpu.current)):
+        if s.alloc_flags & ALLOC_OOM != 0 or gfp_mask & __GFP_NOMEMALLOC != 0:
             return NOPAGE
-        pfn = __alloc_pages_direct_reclaim(m, cpu, gfp_mask, order, alloc_flags, ac)
-        if pfn != NULL:
-            return pfn
-        progress = ac.did_some_progress
-        pfn = __alloc_pages_direct_compact(m, cpu, gfp_mask, order, alloc_flags, ac, priority)
-        if pfn != NULL:
-            return pfn
-        if gfp_mask & __GFP_NORETRY != 0:
-            return NOPAGE
-        if costly_order and (not can_compact or gfp_mask & __GFP_RETRY_MAYFAIL == 0):
-            return NOPAGE
-        if progress > 0 and order <= PAGE_ALLOC_COSTLY_ORDER:
-            no_progress_loops = 0
-        else:
-            no_progress_loops += 1
-        if should_reclaim_retry(m, cpu, gfp_mask, order, ac, alloc_flags, progress, no_progress_loops):
-            continue
-        if progress > 0 and can_compact:
-            compaction_retries += 1
-            if should_compact_retry(m, cpu, ac, order, alloc_flags, priority, compaction_retries):
-                continue
-        if check_retry_cpuset(m, cpu, cookie, ac):
-            return RESTART
-        pfn = __alloc_pages_may_oom(m, cpu, gfp_mask, order, ac)
-        if pfn != NULL:
-            return pfn
-        if task_at(m, cpu.current).oom_victim != 0:
-            if alloc_flags & ALLOC_OOM != 0 or gfp_mask & __GFP_NOMEMALLOC != 0:
-                return NOPAGE
-        if ac.did_some_progress == 0:
-            return NOPAGE
-        no_progress_loops = 0
+    if ac.did_some_progress == 0:
+        return NOPAGE
+    s.no_progress_loops = 0
+    s.reason = RETRY_OOM
+    return RETRY
+
+
+@core(cold=True)
+def slowpath_round(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
+    """One pass from the ``retry`` label on: a pfn, RETRY, RESTART or NOPAGE."""
+    point(cpu.party, S_RETRY)
+    enter_retry(m, cpu, gfp_mask, order, s)
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+        return RESTART
+    pfn = try_with_reserves(m, cpu, gfp_mask, order, ac, s)
+    if pfn != NULL:
+        return pfn
+    if gfp_mask & __GFP_DIRECT_RECLAIM == 0 or task_at(m, cpu.current).process_flags & PF_MEMALLOC != 0:
+        return NOPAGE
+    pfn = __alloc_pages_direct_reclaim(m, cpu, gfp_mask, order, s.alloc_flags, ac)
+    if pfn != NULL:
+        return pfn
+    progress = ac.did_some_progress
+    pfn = __alloc_pages_direct_compact(m, cpu, gfp_mask, order, s.alloc_flags, ac, ac.compact_priority)
+    if pfn != NULL:
+        return pfn
+    if gfp_mask & __GFP_NORETRY != 0:
+        return NOPAGE
+    if order > PAGE_ALLOC_COSTLY_ORDER and (gfp_mask & __GFP_IO == 0 or gfp_mask & __GFP_RETRY_MAYFAIL == 0):
+        return NOPAGE
+    if is_worth_retrying(m, cpu, gfp_mask, order, ac, s, progress):
+        return RETRY
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+        return RESTART
+    return kill_for(m, cpu, gfp_mask, order, ac, s)
 
 
 @core(cold=True)
@@ -242,62 +310,72 @@ def compact_first(m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: 
             return NOPAGE
         if gfp_mask & __GFP_THISNODE != 0:
             return NOPAGE
-        ac.compact_result = -1  # go on, but keep to asynchronous compaction
+        ac.compact_priority = INIT_COMPACT_PRIORITY  # go on, but keep to asynchronous compaction
     return pfn
 
 
 @core(cold=True)
-def slowpath_once(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, cookie: int) -> int:
-    """From the ``restart`` label on: a pfn, RESTART or NOPAGE."""
-    ac.compact_result = COMPACT_SKIPPED
-    alloc_flags = gfp_to_alloc_flags(m, cpu, gfp_mask)
-    ac.alloc_flags = alloc_flags
-    step(m, cpu, STEP_START, gfp_mask, order, alloc_flags, cookie)
+def nowhere_to_go(m: Machine, cpu: Cpu, gfp_mask: int, ac: AllocContext) -> bool:
+    """No zone fits: of the nodemask, or (``cpusets_insane_config()``) of a cpuset that has movable memory only."""
     ac.preferred = next_zones_zonelist(m, cpu, ac, 0)
     if zonelist_zone(m, ac, ac.preferred) == 0:
+        return True
+    if vm_at(m, m.vm).cpusets_insane_config == 0 or gfp_mask & __GFP_HARDWALL == 0:
+        return False
+    kind = ac.nodemask_kind
+    ac.nodemask_kind = NODEMASK_MEMS_ALLOWED
+    z = next_zones_zonelist(m, cpu, ac, 0)
+    ac.nodemask_kind = kind
+    return zonelist_zone(m, ac, z) == 0
+
+
+@core(cold=True)
+def slowpath_begin(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
+    """From the ``restart`` label to ``retry``: a pfn, NULL to go on, or NOPAGE."""
+    ac.compaction_retries = 0
+    s.no_progress_loops = 0
+    s.reason = FIRST
+    ac.compact_priority = DEF_COMPACT_PRIORITY
+    ac.compact_result = COMPACT_SKIPPED
+    point(cpu.party, S_START)
+    s.cpuset_mems_cookie = read_mems_allowed_begin(m, cpu)
+    s.zonelist_iter_cookie = zonelist_iter_begin(m, cpu)
+    s.alloc_flags = gfp_to_alloc_flags(m, cpu, gfp_mask)
+    ac.alloc_flags = s.alloc_flags
+    step(m, cpu, STEP_START, gfp_mask, order, s.alloc_flags, s.cpuset_mems_cookie)
+    if nowhere_to_go(m, cpu, gfp_mask, ac):
         return NOPAGE
-    if alloc_flags & ALLOC_KSWAPD != 0:
+    if s.alloc_flags & ALLOC_KSWAPD != 0:
         wake_all_kswapds(m, cpu, order, gfp_mask, ac)
-    pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
+    pfn = get_page_from_freelist(m, cpu, gfp_mask, order, s.alloc_flags, ac)
     if pfn != NULL:
         return pfn
-    pfn = compact_first(m, cpu, gfp_mask, order, alloc_flags, ac)
-    if pfn != NULL:
-        return pfn
-    priority = DEF_COMPACT_PRIORITY
-    if ac.compact_result == -1:
-        priority = INIT_COMPACT_PRIORITY
-    return slowpath_rounds(m, cpu, gfp_mask, order, alloc_flags, ac, cookie, priority)
+    return compact_first(m, cpu, gfp_mask, order, s.alloc_flags, ac)
 
 
 @implements(__alloc_pages_slowpath)
 def slowpath(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> int:
     """``mm/page_alloc.c:__alloc_pages_slowpath() (5.10.262)``: a pfn, or -1 after warn_alloc().
 
-    Differs from 5.10: ``cpusets_insane_config()`` is never true (no movable-only nodes in a cpuset), and the zonelist
-    cookie is 0 as it is without CONFIG_MEMORY_HOTREMOVE. ``__GFP_NOFAIL`` gives up when the machine is stopped.
+    Differs from 5.10: when the machine is stopped nobody retries, and ``__GFP_NOFAIL`` gives up.
     """
     if gfp_mask & (__GFP_ATOMIC | __GFP_DIRECT_RECLAIM) == __GFP_ATOMIC | __GFP_DIRECT_RECLAIM:
         warn_on_once(m, cpu, WARN_ATOMIC_RECLAIM, gfp_mask, order)
         gfp_mask &= ~__GFP_ATOMIC
+    s = slowpath_locals()
+    task_at(m, cpu.current).slowpaths += 1
+    result = RESTART
     while True:
-        point(cpu.party, S_START)
-        cookie = read_mems_allowed_begin(m, cpu)
-        pfn = slowpath_once(m, cpu, gfp_mask, order, ac, cookie)
-        while pfn == NOPAGE:
-            point(cpu.party, S_NOPAGE)
-            step(m, cpu, STEP_NOPAGE, gfp_mask, order, 0, 0)
-            if check_retry_cpuset(m, cpu, cookie, ac):
-                pfn = RESTART
-            elif gfp_mask & __GFP_NOFAIL == 0:
-                pfn = FAIL
-            else:
-                pfn = must_not_fail(m, cpu, gfp_mask, order, ac)
-                if pfn == NULL:
-                    pfn = slowpath_rounds(m, cpu, gfp_mask, order, ac.alloc_flags, ac, cookie, DEF_COMPACT_PRIORITY)
-        if pfn >= 0:
-            return pfn
-        if pfn == FAIL:
+        if result == RESTART:
+            result = slowpath_begin(m, cpu, gfp_mask, order, ac, s)
+        if result == RETRY and not cond_resched(m, cpu):
+            result = NOPAGE
+        if result == NULL or result == RETRY:
+            result = slowpath_round(m, cpu, gfp_mask, order, ac, s)
+        if result == NOPAGE:
+            result = nopage(m, cpu, gfp_mask, order, ac, s)
+        if result >= 0:
+            return result
+        if result == FAIL:
             warn_alloc(m, cpu, gfp_mask, order, ac)
             return NULL
-        task_at(m, cpu.current).cookie_retries += 1

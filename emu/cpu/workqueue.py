@@ -8,12 +8,13 @@ from emu.zone.irq import do_IRQ
 from emu.zone.mmzone import CPU_SIZE, MAX_NR_ZONES, WORKS, Cpu, Machine, cpu_record, pageset_at
 from emu.zone.mmzone import PAGESET_SIZE, zone_at
 from shm.atomic import clock_ns, cmpxchg, fetch_add, futex_wait, futex_wake, load_acquire, store_release
-from shm.core import core
+from shm.core import core, seam
 from shm.point import point, site
 from shm.spinlock import spin_lock, spin_unlock
 
 WORK_DRAIN = 1
 WORK_VMSTAT = 2
+WORK_LRU_ADD_DRAIN = 3
 ANY = 0xFFFFFFFF
 WAKE_ALL = 0x7FFFFFFF
 TICK_NS = 100_000_000
@@ -31,12 +32,18 @@ def ring_doorbell(cpu: Cpu) -> None:
 
 
 @core
-def sleep_on_doorbell(cpu: Cpu, seen: int) -> None:
-    """Sleep until the doorbell rings, or a tick (100 ms) passes."""
+def sleep_on_doorbell_until(cpu: Cpu, seen: int, deadline_ns: int) -> None:
+    """Sleep until the doorbell rings, or until CLOCK_MONOTONIC passes the deadline."""
     fetch_add(cpu, "asleep", 1)
     if load_acquire(cpu, "doorbell") == seen:
-        futex_wait(cpu, "doorbell", seen, ANY, clock_ns() + TICK_NS)
+        futex_wait(cpu, "doorbell", seen, ANY, deadline_ns)
     fetch_add(cpu, "asleep", -1)
+
+
+@core
+def sleep_on_doorbell(cpu: Cpu, seen: int) -> None:
+    """Sleep until the doorbell rings, or a tick (100 ms) passes."""
+    sleep_on_doorbell_until(cpu, seen, clock_ns() + TICK_NS)
 
 
 @core
@@ -64,6 +71,11 @@ def queue_work_on(m: Machine, cpu: Cpu, target: int, kind: int, arg: int) -> Non
     ring_doorbell(other)
 
 
+@seam
+def lru_add_drain_work(m: Machine, cpu: Cpu) -> None:
+    """``mm/swap.c:lru_add_drain_per_cpu() (5.10)``; its body is ``emu.mm.pagevec``."""
+
+
 @core
 def run_work(m: Machine, cpu: Cpu) -> None:
     """Do all queued work of this CPU."""
@@ -71,6 +83,8 @@ def run_work(m: Machine, cpu: Cpu) -> None:
         work = cpu.works[cpu.work_tail % WORKS]
         if work.kind == WORK_DRAIN:
             drain_local_pages(m, cpu, work.arg)
+        elif work.kind == WORK_LRU_ADD_DRAIN:
+            lru_add_drain_work(m, cpu)
         else:
             refresh_cpu_vm_stats(m, cpu, 1)
         store_release(cpu, "work_tail", cpu.work_tail + 1)

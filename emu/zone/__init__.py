@@ -14,6 +14,7 @@ General layout, lowest first:
 ``buddy``      the free lists: split, merge, take
 ``fallback``   stealing from another migratetype
 ``watermark``  may this zone be used?
+``nodemask``   sets of nodes
 ``zonelist``   which zones, in which order
 ``highatomic`` blocks kept for high-order atomic requests
 ``kswapd_wake`` waking a node's kswapd
@@ -28,4 +29,9 @@ General layout, lowest first:
 ``validate``   every invariant, checked
 ``gfp_names``  gfp flags by name
 ``report``     bad pages, warnings and failures in the kernel's words
+``task_stats`` passes through the slow path, by task and reason
+``report_oom`` the OOM killer's reports
+``ratelimit``  one report in so many seconds
+``ctl_types``  cpusets, and requests to a running machine
+``sysctl``     /proc/sys/vm, read and written while the machine runs
 """

@@ -17,13 +17,16 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.sched import TASK_SIZE
 from emu.zone.mm_types import (
-    ADDRESS_SPACE_SIZE, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, VM_SIZE, file_at, file_record, mm_at, mm_record, vm_at,
+    ADDRESS_SPACE_SIZE, GATHER_SIZE, MAX_FILES, MAX_MMS, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, SWAP_COUNT_SIZE, VM_SIZE, file_at,
+    file_record, mm_at, mm_record, vm_at,
 )  # fmt: skip
 from emu.zone.page import PG_reserved, pfn_to_page
+from emu.zone.slab_types import slab_area_bytes
 from emu.zone.pageblock import init_head, init_pageblock, set_pageblock_migratetype
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
+from emu.zone.zonelist_build import __build_all_zonelists
 from shm.core import as_entries, core, entry
 from shm.spinlock import spin_lock_init
 from shm.struct import size_of
@@ -37,8 +40,9 @@ LOCK_CLASS_SWAP = 6
 LOCK_CLASS_DISK = 7
 LOCK_CLASS_OOM_REAPER = 8
 LOCK_CLASS_SLAB = 9
-SLAB_AREA = 1 << 20  # bytes for emu.mm.slab's tables
+LOCK_CLASS_CMA = 10
 DMA_END = 16 << 8  # 16 MiB
+MEMORY_BLOCK = 1 << 15  # pages: 128 MiB, a section
 DMA32_END = 4 << 18  # 4 GiB
 
 
@@ -74,6 +78,8 @@ class Shape:
     files: int = 64  # address spaces of files, at most
     mms: int = 64  # user tasks with an address space, at most
     swap: int = 0  # pages of the swap device
+    hotplug: int = 0  # pages behind the last zone that have a struct page: room for memory plugged in at run time
+    memory_block: int = 0  # pages that go offline and online together; 0: as large as in the kernel, if possible
 
     @property
     def daemons(self) -> int:
@@ -90,7 +96,20 @@ class Shape:
     def max_pfn(self) -> int:
         """One past the last pfn, rounded up so that every buddy has a struct page."""
         end = max(z.start_pfn + z.spanned for z in self.zones)
-        return -(-end // MAX_ORDER_NR_PAGES) * MAX_ORDER_NR_PAGES
+        unit = self.block_pages if self.hotplug else MAX_ORDER_NR_PAGES
+        return -(-end // unit) * unit + self.hotplug
+
+    @property
+    def block_pages(self) -> int:
+        """``memory_block_size_bytes()`` in pages: 128 MiB, or the largest size down to 4 MiB of which each node has a
+        whole block in one zone."""
+        size = self.memory_block or MEMORY_BLOCK
+        while not self.memory_block and size > MAX_ORDER_NR_PAGES:
+            whole = {z.nid for z in self.zones if -(-z.start_pfn // size) * size + size <= z.start_pfn + z.spanned}
+            if len(whole) == len({z.nid for z in self.zones}):
+                break
+            size >>= 1
+        return size
 
     def far(self, a: int, b: int) -> int:
         """``node_distance()``"""
@@ -123,7 +142,10 @@ def shape_of(cpus: int, node_pages: list[int], movable: int = 0) -> Shape:
                 zones.append(ZoneShape(nid, zid, first, high - first, high - first, high - first))
                 low = high
         at = end
-    return Shape(tuple(c * nodes // cpus for c in range(cpus)), tuple(zones), nodes)
+    return Shape(
+        tuple(c * nodes // cpus for c in range(cpus)), tuple(zones), nodes,
+        files=min(MAX_FILES, cpus + 16), mms=min(MAX_MMS, max(64, 8 * cpus)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -148,6 +170,8 @@ class Layout:
     file_slots: int
     mm_slots: int
     page_tables: int
+    gathers: int
+    cma_bitmap: int
     size: int
     nr_tasks: int
     ring_capacity: int
@@ -177,9 +201,12 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: boo
         page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
         script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF),
         vm=take(VM_SIZE), files=take(shape.files * ADDRESS_SPACE_SIZE), mms=take(shape.mms * MM_SIZE),
-        slab=take(SLAB_AREA), swap_map=take(shape.swap), swap_cache=take(shape.swap * SLOT_SIZE),
+        slab=take(slab_area_bytes(sum(z.present for z in shape.zones))),
+        swap_map=take(shape.swap * SWAP_COUNT_SIZE), swap_cache=take(shape.swap * SLOT_SIZE),
         file_slots=take(shape.files * shape.slots * SLOT_SIZE), mm_slots=take(shape.mms * shape.slots * SLOT_SIZE),
+        gathers=take(parties * GATHER_SIZE),
         page_tables=take(shape.mms * (shape.slots // PTRS_PER_PTE) * SLOT_SIZE),
+        cma_bitmap=take(shape.max_pfn // 32 * SLOT_SIZE),
         size=at, nr_tasks=tasks,
         ring_capacity=ring_capacity, script_size=script_size,
     )  # fmt: skip
@@ -238,9 +265,12 @@ def init_node(m: Machine, node: Node) -> None:
 def init_vm(m: Machine) -> None:
     """The locks of everything behind ``Machine.vm``."""
     vm = vm_at(m, m.vm)
-    spin_lock_init(vm.swap.swap_lock, LOCK_CLASS_SWAP)
+    spin_lock_init(vm.swap.si_lock, LOCK_CLASS_SWAP)
+    spin_lock_init(vm.swap.swap_lock, LOCK_CLASS_I_PAGES)
+    spin_lock_init(vm.wb.bw_lock, LOCK_CLASS_DISK)
     spin_lock_init(vm.disk.queue_lock, LOCK_CLASS_DISK)
     spin_lock_init(vm.oom_reaper_lock, LOCK_CLASS_OOM_REAPER)
+    spin_lock_init(vm.cma.bitmap_lock, LOCK_CLASS_CMA)
     for i in range(vm.nr_files):
         spin_lock_init(file_record(m, file_at(m, vm, i + 1)).i_pages_lock, LOCK_CLASS_I_PAGES)
     for i in range(vm.nr_mms):
@@ -295,6 +325,6 @@ def memblock_free_all(m: Machine, cpu: Cpu, zone: Zone, start: int, end: int, de
 
 
 BOOT_ENTRIES = as_entries(
-    init_zones, memblock_free_all, setup_pagesets, setup_per_zone_wmarks, refresh_zone_stat_thresholds,
-    setup_per_zone_lowmem_reserve,
+    init_zones, __build_all_zonelists, memblock_free_all, setup_pagesets, setup_per_zone_wmarks,
+    refresh_zone_stat_thresholds, setup_per_zone_lowmem_reserve,
 )  # fmt: skip

@@ -167,6 +167,22 @@ def __free_one_page(m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migr
 
     Returns the merged order.
     """
+    return merge_and_list(m, cpu, pfn, zone, order, migratetype, fpi_flags, 0)
+
+
+@core(cold=True)
+def free_one_page_captured(
+    m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migratetype: int, fpi_flags: int
+) -> int:
+    """:func:`__free_one_page` while the current task compacts: it may get the block."""
+    return merge_and_list(m, cpu, pfn, zone, order, migratetype, fpi_flags, 1)
+
+
+@core(inline=True)
+def merge_and_list(
+    m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migratetype: int, fpi_flags: int, capturing: int
+) -> int:
+    """The body of ``__free_one_page()``; ``capturing`` is a constant, so that who doesn't compact isn't asked."""
     if migratetype != MIGRATE_ISOLATE:
         __mod_zone_freepage_state(m, cpu, zone, 1 << order, migratetype)
     zone_id = page_record(m, pfn_to_page(m, pfn)).page_flags & ZONE_ID_MASK
@@ -180,6 +196,9 @@ def __free_one_page(m: Machine, cpu: Cpu, pfn: int, zone: Zone, order: int, migr
                 buddy_pfn = pfn ^ (1 << order)
                 break
             max_order = order + 1
+        if capturing != 0 and compaction_capture(m, cpu, zone, pfn, order, migratetype):
+            __mod_zone_freepage_state(m, cpu, zone, -(1 << order), migratetype)
+            return order
         buddy_pfn = pfn ^ (1 << order)
         buddy = page_record(m, pfn_to_page(m, buddy_pfn))
         if not page_is_buddy(buddy, order, zone_id):

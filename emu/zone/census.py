@@ -16,7 +16,7 @@ from emu.zone.mmzone import (
     PAGEBLOCK_ORDER, ZONE_NAMES, ListHead, Machine, Zone,
 )  # fmt: skip
 from emu.zone.page import PG_guard, PG_reserved, ZONE_ID_MASK
-from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE
+from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_OFFLINE
 from emu.zone.snapshot import mem_map, pageblocks, pageset_of
 from shm.struct import address_of
 
@@ -134,11 +134,16 @@ class Census:
         return (first, self.zone.deferred_end_pfn) if first else (self.end, self.end)
 
     def block_types(self) -> tuple[Ints, Ints]:
-        """First pfns of the zone's pageblocks that have a type, and the types."""
+        """First pfns of the zone's pageblocks that have a type, and the types. Memory that is offline has none, and
+        what went to another zone inside this one's span is that zone's."""
         first, last = self.start >> PAGEBLOCK_ORDER, -(-self.end // PAGEBLOCK_NR_PAGES)
         bits = self.blocks[first:last]
         pfns = np.arange(first, last) << PAGEBLOCK_ORDER
-        return pfns, bits & PB_MIGRATE
+        made = np.flatnonzero(bits & PB_INITIALISED)
+        flags = self.pages["page_flags"][np.maximum(pfns[made], self.start)]
+        mine = bits & PB_OFFLINE == 0
+        mine[made[flags & ZONE_ID_MASK != self.zone_bits]] = False
+        return pfns[mine], bits[mine] & PB_MIGRATE
 
     def chunks(self) -> Iterator[Chunk]:
         """The zone's initialised blocks, run by run; no block of the largest order is cut."""

@@ -1,7 +1,7 @@
 """Stealing from another migratetype (``mm/page_alloc.c`` (5.10)). The zone lock is held."""
 
 from emu.zone.buddy import buddy_order, get_page_from_free_area, move_to_free_list, rmqueue_traced
-from emu.zone.event import trace_mm_page_alloc_extfrag
+from emu.zone.event import trace_boost, trace_mm_page_alloc_extfrag
 from emu.zone.gfp import ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT
 from emu.zone.list import list_empty
 from emu.zone.mmzone import (
@@ -71,7 +71,7 @@ def can_steal_fallback(m: Machine, order: int, start_mt: int) -> bool:
 
 
 @core
-def boost_watermark(m: Machine, zone: Zone) -> bool:
+def boost_watermark(m: Machine, cpu: Cpu, zone: Zone) -> bool:
     """``mm/page_alloc.c:boost_watermark() (5.10)``: a pageblock more, up to a share of the high watermark."""
     factor = m.watermark_boost_factor
     if factor == 0 or PAGEBLOCK_NR_PAGES * 4 > zone.managed_pages:
@@ -81,7 +81,9 @@ def boost_watermark(m: Machine, zone: Zone) -> bool:
     if max_boost == 0:
         return False
     max_boost = max(PAGEBLOCK_NR_PAGES, max_boost)
-    zone.watermark_boost = min(zone.watermark_boost + PAGEBLOCK_NR_PAGES, max_boost)
+    old = zone.watermark_boost
+    zone.watermark_boost = min(old + PAGEBLOCK_NR_PAGES, max_boost)
+    trace_boost(m, cpu, zone, old)
     return True
 
 
@@ -102,7 +104,7 @@ def steal_suitable_fallback(
             set_pageblock_migratetype(m, at, start_type)
         move_to_free_list(m, zone, page, current_order, start_type)
         return
-    if boost_watermark(m, zone) and alloc_flags & ALLOC_KSWAPD != 0:
+    if boost_watermark(m, cpu, zone) and alloc_flags & ALLOC_KSWAPD != 0:
         fetch_or(zone, "zone_flags", ZONE_BOOSTED_WATERMARK)
     if whole_block == 0:
         move_to_free_list(m, zone, page, current_order, start_type)

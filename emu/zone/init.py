@@ -11,13 +11,16 @@ from emu.zone.mmzone import (
     ZONE_MOVABLE, ZONE_NORMAL, Cpu, Machine, Zone,
 )  # fmt: skip
 from emu.zone.init_vm import init_vm_records
+from emu.zone.mm_types import Vm
 from emu.zone.sched import TASK_SIZE, Task
+from emu.zone.zonelist_build import __build_all_zonelists
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
 from shm.ring import Ring, ring_init
 from shm.struct import address_of, record_at, size_of
 
+LEAST_FOR_THP = 512 << 8  # pages: 512 MiB
 EXIT_OWNER_DEAD = 75  # exit status of a CPU that waited for a lock whose holder was killed
 
 
@@ -59,6 +62,8 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
         m.lowmem_reserve_ratio[i] = ratio
     _init_nodes(m, shape)
     init_vm_records(m, shape, layout)
+    huge = tuning.transparent_hugepage and sum(z.managed for z in shape.zones) >= LEAST_FOR_THP
+    record_at(Vm, address_of(m) + m.vm).khugepaged = int(huge)
     _init_parties(m, shape, tuning)
     populated = [z.zid for z in shape.zones if z.zid != ZONE_MOVABLE]
     m.policy_zone = max(populated, default=0)
@@ -127,51 +132,12 @@ def zones_of(m: Machine) -> list[Zone]:
     ]  # fmt: skip
 
 
-def build_zonelists(m: Machine) -> None:
-    """``mm/page_alloc.c:build_zonelists() (5.10)`` for every node: nearest first, and among equals the less loaded."""
-    load = [0] * MAX_NUMNODES
-    base = address_of(m)
-    for nid in range(m.nr_nodes):
-        order = _node_order(m, nid, load)
-        for which, nodes in ((0, order), (1, [nid])):
-            refs = m.nodes[nid].node_zonelists[which].zonerefs
-            n = 0
-            for other in nodes:
-                for zid in range(MAX_NR_ZONES - 1, -1, -1):
-                    zone = m.nodes[other].node_zones[zid]
-                    if zone.present_pages:
-                        refs[n].zone, refs[n].zone_idx, refs[n].node = address_of(zone) - base, zid, other
-                        n += 1
-            refs[n].zone = 0
-
-
-def _node_order(m: Machine, local: int, load: list[int]) -> list[int]:
-    """``find_next_best_node()`` until all nodes are used."""
-    cpus_on = {party_of(m, i).node for i in range(m.nr_cpus)}
-    order: list[int] = []
-    prev, weight = local, m.nr_nodes
-    while len(order) < m.nr_nodes:
-        if local not in order:
-            best = local
-        else:
-            best = min(
-                (n for n in range(m.nr_nodes) if n not in order),
-                key=lambda n: (m.nodes[local].distance[n] + (n < local) + (n in cpus_on), load[n], n),
-            )
-        if m.nodes[local].distance[best] != m.nodes[local].distance[prev]:
-            load[best] = weight
-        order.append(best)
-        prev = best
-        weight -= 1
-    return order
-
-
 def default_min_free_kbytes(m: Machine, thp: bool) -> int:
     """``init_per_zone_wmark_min()`` and ``khugepaged``'s raise of it: sqrt(lowmem * 16), 128 KiB to 256 MiB."""
     zones = zones_of(m)
     lowmem = sum(z.managed_pages for z in zones if z.zid <= ZONE_NORMAL)
     least = min(max(math.isqrt(lowmem * 4 * 16), 128), 262144)
-    if thp and sum(z.managed_pages for z in zones) >= 512 << 8:
+    if thp and sum(z.managed_pages for z in zones) >= LEAST_FOR_THP:
         count = sum(1 for z in zones if z.zid <= ZONE_NORMAL)
         wanted = PAGEBLOCK_NR_PAGES * count * 2 + PAGEBLOCK_NR_PAGES * count * MIGRATE_PCPTYPES * MIGRATE_PCPTYPES
         least = max(least, min(wanted, lowmem // 20) * 4)
@@ -182,12 +148,15 @@ def boot(m: Machine, shape: Shape, tuning: Tuning) -> None:
     """Hand all memory to the buddy system and compute everything that depends on its size."""
     boot_cpu = party_of(m, 0)
     init_zones(m)
-    build_zonelists(m)
+    __build_all_zonelists(m, boot_cpu)
     last = shape.zones[-1]
     for z in shape.zones:
         zone = m.nodes[z.nid].node_zones[z.zid]
-        zone.cma_pages = tuning.cma if z is last else 0
         end = z.start_pfn + z.spanned
+        if z is last and tuning.cma:
+            zone.cma_pages = tuning.cma
+            area = record_at(Vm, address_of(m) + m.vm).cma
+            area.base_pfn, area.count = end - tuning.cma, tuning.cma
         first_section = (z.start_pfn // PAGES_PER_SECTION + 1) * PAGES_PER_SECTION
         memblock_free_all(m, boot_cpu, zone, z.start_pfn, end, first_section if tuning.deferred else end)
     setup_pagesets(m)

@@ -64,3 +64,24 @@ def list_move_tail(m: Machine, node: ListHead, head: ListHead) -> None:
     """``list_move_tail()``"""
     list_del(m, node)
     list_add_tail(m, node, head)
+
+
+@core(inline=True)
+def list_move(m: Machine, node: ListHead, head: ListHead) -> None:
+    """``list_move()``"""
+    list_del(m, node)
+    list_add(m, node, head)
+
+
+@core(inline=True)
+def list_splice(m: Machine, these: ListHead, head: ListHead) -> None:
+    """``list_splice()``: all of a list to the front of another; its own head is left stale."""
+    if list_empty(m, these):
+        return
+    first = these.next
+    last = these.prev
+    after = head.next
+    list_head_at(m, first << 2).prev = link_of(m, head)
+    head.next = first
+    list_head_at(m, last << 2).next = after
+    list_head_at(m, after << 2).prev = last

@@ -8,7 +8,9 @@ count from 1. ``page.index`` is the page's slot there. ``page.private`` of a pag
 in the bits from ``PRIVATE_MEMCG_SHIFT`` on, and while PG_swapcache is set its swap slot below.
 """
 
-from emu.zone.mmzone import AtomicLong, ListHead, Machine
+from emu.zone.ctl_types import MAX_CPUSETS, Cpuset, CtlRequest
+from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, ListHead, Machine
+from emu.zone.ratelimit import RateLimit
 from shm.core import core
 from shm.spinlock import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i32, i64, size_of, struct, u8, u32
@@ -30,6 +32,7 @@ PTE_WRITE = 8
 PTE_SWAP = 16  # the value is a swap entry
 PTE_MIGRATION = 32  # the value is the pfn of a page that is being migrated
 PTE_FILE = 64  # maps a page of a file
+PTE_SPECIAL = 128  # the zero page: present, with pfn 0, and not counted anywhere
 PTE_SHIFT = 8
 PTRS_PER_PTE = 512
 
@@ -55,7 +58,7 @@ MMF_OOM_VICTIM = 4
 MMF_OOM_REAP_QUEUED = 8
 
 COMMS = ("swapper", "kswapd", "kcompactd", "disk", "flusher", "oom_reaper", "driver", "hog", "sh", "filecache",
-         "forkstorm", "pagefault", "thp", "network", "frag", "mixed", "init", "user")  # fmt: skip
+         "forkstorm", "pagefault", "thp", "network", "frag", "mixed", "init", "user", "otool")  # fmt: skip
 
 
 @struct
@@ -79,8 +82,8 @@ class AddressSpace(Struct):
     nrexceptional: int = i64()
     nr_dirty: int = i64()
     i_pages_lock: Spinlock = embed(Spinlock)
-    nr_mmaps: int = i32()
-    i_mmap: Array[int] = array(i32, 64)  # mappings of it: mm id << 8 | vma number
+    nr_mmaps: int = i32()  # entries of i_mmap that were ever used, with holes
+    i_mmap: Array[int] = array(i32, 64)  # mappings of it: mm id << 8 | vma number; 0: none
     writeback_index: int = i64()
     dirtied_when: int = i64()  # ns of the first dirtying since it was last written out; 0: clean
     ra_start: int = i64()
@@ -138,16 +141,27 @@ class SwapInfo(Struct):
     cluster_next: int = i64()
     lowest_bit: int = i64()
     highest_bit: int = i64()
+    cluster_nr: int = i64()  # slots left in the cluster that is being filled
+    nrpages: int = i64()  # pages in the swap cache
+    add_total: int = i64()  # struct swap_cache_info: counted without a lock
+    del_total: int = i64()
+    find_success: int = i64()
+    find_total: int = i64()
+    ra_hits: AtomicLong = embed(AtomicLong)  # readahead pages that were wanted
+    ra_prev_offset: int = i64()
+    ra_last_pages: int = i64()
     swap_map: int = fixed(i64)  # offset of a SwapCount per slot
     swap_cache: int = fixed(i64)  # offset of a Slot per slot: XA_PAGE or XA_SHADOW
-    swap_lock: Spinlock = embed(Spinlock)
+    si_lock: Spinlock = embed(Spinlock)  # swap_info_struct.lock: the slots
+    swap_lock: Spinlock = embed(Spinlock)  # i_pages.xa_lock of the swap cache: swap_cache and nrpages, irqs off
 
 
 @struct
 class SwapCount(Struct):
-    """One byte of ``swap_map``"""
+    """One byte of ``swap_map``, and the slot's ``struct swap_cgroup``"""
 
     count: int = u8()
+    memcg: int = u8()  # index + 1 of the memory cgroup that swapped it out; 0: the root
 
 
 @struct
@@ -178,10 +192,68 @@ class Disk(Struct):
     reads: int = i64()
     writes: int = i64()
     busy_until: int = i64()
+    congested_at: int = i64()  # queued requests from which on the device calls itself congested; 0: never, as blk-mq
+    congested: int = u32()
     queue: Array[Bio] = array(Bio, DISK_QUEUE)
 
 
+@struct
+class Writeback(Struct):
+    """``struct bdi_writeback`` of the one device, and ``global_wb_domain``. Bandwidths in pages a second."""
+
+    wb_state: int = u32()  # WB_* of emu.mm.flusher
+    dirty_exceeded: int = i32()
+    last_old_flush: int = i64()  # jiffies
+    dirty_limit: int = i64()
+    dirty_limit_tstamp: int = i64()  # jiffies
+    bw_lock: Spinlock = embed(Spinlock)
+    bw_time_stamp: int = i64()  # jiffies
+    dirtied_stamp: int = i64()
+    written_stamp: int = i64()
+    write_bandwidth: int = i64()
+    avg_write_bandwidth: int = i64()
+    dirty_ratelimit: int = i64()
+    balanced_dirty_ratelimit: int = i64()
+    nr_writeback: AtomicLong = embed(AtomicLong)  # WB_WRITEBACK: pages of files that are being written
+    nr_written: AtomicLong = embed(AtomicLong)  # WB_WRITTEN
+
+
+@struct
+class CmaArea(Struct):
+    """``struct cma``: the machine's one area; ``count`` 0: none."""
+
+    base_pfn: int = i64()
+    count: int = i64()
+    bitmap: int = fixed(i64)  # offset of a Slot for every 32 pages
+    bitmap_lock: Spinlock = embed(Spinlock)
+    cma_mutex: int = u32()  # one allocation at a time
+
+
 PAGE_WAIT_TABLE = 256
+
+
+@struct
+class Kswapd(Struct):
+    """The local variables of a node's ``kswapd()``, which outlive a round of its process."""
+
+    step: int = i32()  # KSWAPD_* of emu.reclaim.kswapd
+    alloc_order: int = i32()
+    reclaim_order: int = i32()
+    highest_zoneidx: int = i32()
+    cookie: int = i64()  # of its wait while it sleeps
+
+
+MMU_GATHER_BUNDLE = 8
+MAX_GATHER_BATCH = 510
+MAX_GATHER_BATCH_COUNT = 19
+
+
+@struct
+class GatherPages(Struct):
+    """The pages that a CPU has unmapped and not yet freed (``struct mmu_gather_batch``)."""
+
+    batches: Array[int] = array(i64, MAX_GATHER_BATCH_COUNT)  # pfns of the batches' own pages
+    pages: Array[int] = array(i64, MMU_GATHER_BUNDLE + MAX_GATHER_BATCH * MAX_GATHER_BATCH_COUNT)
 
 
 @struct
@@ -195,9 +267,11 @@ class Vm(Struct):
     nr_mms: int = fixed(i32)
     mms: int = fixed(i64)  # offset of Mm[nr_mms]
     slab: int = fixed(i64)  # offset of a Slab (emu.mm.slab)
+    gathers: int = fixed(i64)  # offset of GatherPages[nr_parties]
     file_slots: int = fixed(i64)  # most pages of a file
     mm_slots: int = fixed(i64)  # most pages of an address space
     boot_ns: int = i64()  # CLOCK_MONOTONIC at jiffies 0
+    recorded: int = i32()  # memory was loaded from a recorded state, which doesn't say who owns each page
     swap: SwapInfo = embed(SwapInfo)
     disk: Disk = embed(Disk)
     page_waits: Array[WaitQueue] = array(WaitQueue, PAGE_WAIT_TABLE)
@@ -228,21 +302,44 @@ class Vm(Struct):
     oom_reaper_wait: WaitQueue = embed(WaitQueue)
     oom_victims_wait: WaitQueue = embed(WaitQueue)
     panicked: int = u32()
+    oom_killer_disabled: int = i32()
+    oom_reaper_delay_ns: int = i64()  # a victim's time to exit by itself before it is reaped
+    oom_rs: RateLimit = embed(RateLimit)
+    nopage_rs: RateLimit = embed(RateLimit)
+    # cpusets
+    cpuset_mutex: int = u32()
+    cpusets_insane_config: int = i32()  # a cpuset has movable memory only
+    cpusets: Array[Cpuset] = array(Cpuset, MAX_CPUSETS)
+    ctl: CtlRequest = embed(CtlRequest)
     # writeback
+    wb: Writeback = embed(Writeback)
     flusher_wait: WaitQueue = embed(WaitQueue)
     nr_wb_congested: AtomicLong = embed(AtomicLong)
+    legacy_memcg: int = i32()  # cgroup v1: reclaim of a cgroup waits for writeback
+    kswapds: Array[Kswapd] = array(Kswapd, MAX_NUMNODES)
     # memory hotplug
     zonelist_update_seq: int = i64()  # odd while zonelists are rebuilt
     mem_hotplug_lock: int = u32()
+    memory_block: int = fixed(i64)  # pages that go offline and online together
+    offline_passes: int = i64()  # of offline_pages() over pages that don't come free; 0: until it is interrupted
+    pgfree_surplus: int = i64()  # pages that PGFREE counts or will, but PGALLOC never did: onlined, taken as a range
+    cma: CmaArea = embed(CmaArea)
+    khugepaged: int = i32()  # it runs: min_free_kbytes is what huge pages need, or more
     lru_disable_count: AtomicLong = embed(AtomicLong)
+    # kcompactd, by node
+    kcompactd_until: Array[int] = array(i64, MAX_NUMNODES)  # CLOCK_MONOTONIC ns when its sleep ends; 0: not begun
+    kcompactd_defer: Array[int] = array(i64, MAX_NUMNODES)  # proactive rounds left out
 
 
 VM_SIZE = size_of(Vm)
+GATHER_SIZE = size_of(GatherPages)
 ADDRESS_SPACE_SIZE = size_of(AddressSpace)
 MM_SIZE = size_of(Mm)
 SLOT_SIZE = size_of(Slot)
+SWAP_COUNT_SIZE = size_of(SwapCount)
 
 vm_at = At(Vm)
+gather_pages = At(GatherPages)
 file_record = At(AddressSpace)
 mm_record = At(Mm)
 slot_at = At(Slot)

@@ -40,9 +40,7 @@ MAX_NUMNODES = 8
 MAX_CPUS = 256
 MAX_MEMCGS = 8
 NR_WMARK = 3
-WMARK_MIN = 0
-WMARK_LOW = 1
-WMARK_HIGH = 2
+WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
 NR_ZONE_STATS = 11
 NR_NODE_STATS = 37
@@ -76,7 +74,7 @@ class Page(Struct):
 
 @struct
 class PageBlock(Struct):
-    """Bits of 512 pages: migratetype (3 bits), skip, initialised."""
+    """Bits of 512 pages: migratetype (3 bits), skip, initialised, offline (see ``emu.zone.pageblock``)."""
 
     bits: int = u8()
 
@@ -137,7 +135,7 @@ class Zone(Struct):
     zone_id: int = fixed(i32)  # node * MAX_NR_ZONES + zid
     initialized: int = i32()
     pageset: int = fixed(i64)  # offset of CPU 0's pageset
-    zone_start_pfn: int = fixed(i64)
+    zone_start_pfn: int = i64()
     managed_pages: int = i64()
     spanned_pages: int = i64()
     present_pages: int = i64()
@@ -212,7 +210,8 @@ class Lruvec(Struct):
     anon_cost: int = i64()
     file_cost: int = i64()
     nonresident_age: AtomicLong = embed(AtomicLong)
-    refaults: Array[int] = array(i64, 2)
+    refaults: Array[int] = array(i64, 2)  # workingset_activate when it was last reclaimed from
+    workingset_activate: Array[AtomicLong] = array(AtomicLong, 2)  # anonymous, file; of the root: the node's
     lruvec_flags: int = u32()
     memcg: int = fixed(i32)  # 0: the root's; else index + 1
     node: int = fixed(i32)
@@ -280,6 +279,8 @@ class AllocContext(Struct):
     spread_dirty_pages: int = i32()
     did_some_progress: int = i32()  # result of direct reclaim and of the OOM killer
     compact_result: int = i32()  # result of direct compaction
+    compact_priority: int = i32()
+    compaction_retries: int = i32()
     alloc_mask: int = i64()  # the gfp_t really used
     alloc_flags: int = i64()
 
@@ -393,7 +394,7 @@ class Machine(Struct):
     nr_tasks: int = fixed(i32)
     nr_online_nodes: int = i32()
     ring_capacity: int = fixed(i32)
-    policy_zone: int = fixed(i32)
+    policy_zone: int = i32()
     # switches (static branches and boot parameters)
     gfp_allowed_mask: int = i64()
     cpusets_enabled: int = i32()

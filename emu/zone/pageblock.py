@@ -16,6 +16,7 @@ from shm.core import core
 PB_MIGRATE = 7
 PB_SKIP = 8
 PB_INITIALISED = 16
+PB_OFFLINE = 32  # memory that is plugged in but offline: the three bits of the type say whose (the node)
 
 
 @core(inline=True)

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from emu.zone.bad_page import BAD_REASONS
-from emu.zone.event import EV_ALLOC_FAILURE, EV_BAD_PAGE, EV_POISON, EV_WARN, KINDS, WARNINGS
+from emu.zone.event import EV_ALLOC_FAILURE, EV_BAD_PAGE, EV_HOTPLUG, EV_POISON, EV_WARN, KINDS, WARNINGS
 from emu.zone.gfp import __GFP_DIRECT_RECLAIM, __GFP_NOMEMALLOC, PF_EXITING, PF_MEMALLOC
 from emu.zone.gfp_names import flag_names, gfp_names
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
 from emu.zone.mmzone import MIGRATE_CMA, Machine
-from emu.zone.sched import Task
+from emu.zone.mm_types import COMMS
+from emu.zone.report_hotplug import hotplug
+from emu.zone.sched import TASK_SIZE, Task
 from emu.zone.page import (
     NODE_BITS, NODE_SHIFT, PAGE_FLAG_NAMES, PAGE_MAPPING_ANON, PAGE_MAPPING_FLAGS, PG_buddy, PG_guard, PG_kmemcg,
     PG_offline, PG_table,
@@ -24,7 +26,7 @@ from emu.zone.pageblock import PB_MIGRATE
 from emu.zone.snapshot import State, mem_map, pageblocks, state_of
 from shm.struct import address_of, record_at
 
-__all__ = ["comm", "node_list", "render", "show_mem"]
+__all__ = ["comm", "node_list", "render", "show_mem", "task_comm"]
 
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE = 64
@@ -46,15 +48,30 @@ _NODES_PGSHIFT, _ZONES_PGSHIFT = 54, 52
 
 def render(event: Any, m: Machine) -> str:
     """The text of one record of a ring (:class:`emu.zone.event.Event`, or a numpy row of it)."""
+    from emu.zone.report_oom import OOM_RENDER  # that one prints Mem-Info, which is here
+
     kind = int(event["kind"])
-    if kind not in _RENDER:
+    lines = _RENDER.get(kind) or OOM_RENDER.get(kind)
+    if lines is None:
         raise ValueError(f"{KINDS[kind]} is not a report")
-    return "".join(f"{line}\n" for line in _RENDER[kind](event, m))
+    return "".join(f"{line}\n" for line in lines(event, m))
 
 
 def comm(m: Machine, party: int) -> str:
-    """``current->comm`` of a CPU's task, or of a node's kswapd."""
-    return f"emu/{party}" if party < m.nr_cpus else f"kswapd{party - m.nr_cpus}"
+    """``current->comm`` of the task of a CPU, a daemon, or a further process."""
+    if party < m.nr_cpus:
+        return f"emu/{party}"
+    daemons = [f"{name}{nid}" for name in ("kswapd", "kcompactd") for nid in range(m.nr_nodes)]
+    daemons += ["disk", "flusher", "oom_reaper"]
+    at = party - m.nr_cpus
+    return daemons[at] if at < len(daemons) else f"emu/{party - len(daemons)}"
+
+
+def task_comm(m: Machine, number: int) -> str:
+    """``task->comm`` by the task's place in the table: those of the processes come first."""
+    if number < m.nr_parties:
+        return comm(m, number)
+    return COMMS[record_at(Task, address_of(m) + m.tasks + number * TASK_SIZE).comm]
 
 
 def node_list(mask: int) -> str:
@@ -128,17 +145,20 @@ def _poison(event: Any, m: Machine) -> Iterator[str]:
 
 def _failure(event: Any, m: Machine) -> Iterator[str]:
     task, gfp, nodemask, cpu = _task(event, m), int(event["gfp"]), int(event["a"]), int(event["cpu"])
+    name = task_comm(m, int(event["task"]) // TASK_SIZE)
     yield (
-        f"{comm(m, cpu)}: page allocation failure: order:{int(event['order'])}, mode:{_mode(gfp)}, "
+        f"{name}: page allocation failure: order:{int(event['order'])}, mode:{_mode(gfp)}, "
         f"nodemask={node_list(nodemask) if nodemask else '(null)'},cpuset=/,mems_allowed={node_list(task.mems_allowed)}"
     )
-    reserves = task.oom_victim != 0 or task.process_flags & (PF_MEMALLOC | PF_EXITING) != 0
+    reserves = task.oom_mm != 0 or task.oom_victim != 0 or task.process_flags & (PF_MEMALLOC | PF_EXITING) != 0
     atomic = int(event["irq"]) >> 1 != 0 or gfp & __GFP_DIRECT_RECLAIM == 0
     everywhere = atomic or (reserves and gfp & __GFP_NOMEMALLOC == 0)
     yield from show_mem(state_of(m, light=True), -1 if everywhere else nodemask or task.mems_allowed, cpu)
 
 
-_RENDER = {EV_BAD_PAGE: _bad_page, EV_WARN: _warn, EV_POISON: _poison, EV_ALLOC_FAILURE: _failure}
+_RENDER = {
+    EV_BAD_PAGE: _bad_page, EV_WARN: _warn, EV_POISON: _poison, EV_ALLOC_FAILURE: _failure, EV_HOTPLUG: hotplug,
+}  # fmt: skip
 
 
 # --- Mem-Info ---------------------------------------------------------------------------------------------------------
@@ -159,10 +179,11 @@ def show_mem(state: State, nodes: int = -1, cpu: int = 0) -> Iterator[str]:
         yield _free_line(zone)
     total = _sums(state["node_stat_names"], state["nodes"])
     yield f"{total['nr_file_pages']} total pagecache pages"
-    yield "0 pages in swap cache"
-    yield "Swap cache stats: add 0, delete 0, find 0/0"
+    swap = state.get("sysinfo", {})
+    yield f"{swap.get('swapcache', 0)} pages in swap cache"
+    yield "Swap cache stats: add {}, delete {}, find {}/{}".format(*swap.get("swap_cache_info", (0, 0, 0, 0)))
     yield f"Free swap  = {state['nr_swap_pages'] * 4}kB"
-    yield f"Total swap = {state['nr_swap_pages'] * 4}kB"
+    yield f"Total swap = {swap.get('totalswap', state['nr_swap_pages']) * 4}kB"
     yield f"{sum(z['present'] for z in state['zones'])} pages RAM"
     yield "0 pages HighMem/MovableOnly"
     yield f"{sum(z['present'] - z['managed'] for z in state['zones'])} pages reserved"

@@ -149,23 +149,28 @@ def zone_batchsize(zone: Zone) -> int:
     return (1 << (fls(batch) - 1)) - 1
 
 
+@core
+def zone_pcp_update(m: Machine, zone: Zone) -> None:
+    """``mm/page_alloc.c:zone_pcp_update() (5.10)``: the zone's ``high`` and ``batch``, by its managed pages."""
+    batch = zone_batchsize(zone)
+    high = 6 * batch
+    batch = max(1, batch)
+    if m.percpu_pagelist_fraction != 0:
+        high = zone.managed_pages // m.percpu_pagelist_fraction
+        batch = max(1, high // 4)
+        if high // 4 > PAGE_SHIFT * 8:
+            batch = PAGE_SHIFT * 8
+    zone.pcp_high = high
+    zone.pcp_batch = batch
+    for c in range(m.nr_parties):
+        pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
+        pset.high = high
+        pset.batch = batch
+
+
 @entry
 def setup_pagesets(m: Machine) -> None:
     """``zone_set_pageset_high_and_batch()`` for all zones: ``high`` is six batches, or the sysctl's fraction."""
     for nid in range(m.nr_nodes):
         for i in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[i]
-            batch = zone_batchsize(zone)
-            high = 6 * batch
-            batch = max(1, batch)
-            if m.percpu_pagelist_fraction != 0:
-                high = zone.managed_pages // m.percpu_pagelist_fraction
-                batch = max(1, high // 4)
-                if high // 4 > PAGE_SHIFT * 8:
-                    batch = PAGE_SHIFT * 8
-            zone.pcp_high = high
-            zone.pcp_batch = batch
-            for c in range(m.nr_parties):
-                pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
-                pset.high = high
-                pset.batch = batch
+            zone_pcp_update(m, m.nodes[nid].node_zones[i])

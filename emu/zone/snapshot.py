@@ -12,6 +12,7 @@ import numpy as np
 
 from emu.zone.boot import Shape, ZoneShape
 from emu.zone.init import party_of, zones_of
+from emu.zone.mm_types import Vm
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MAX_ORDER, MIGRATE_PCPTYPES, MIGRATETYPE_NAMES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
     PAGESET_SIZE, ZONE_NAMES, ListHead, Machine, NodeStat, Page, PageBlock, Pageset, Zone,
@@ -19,7 +20,7 @@ from emu.zone.mmzone import (
 from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip
-from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_SKIP
+from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_OFFLINE, PB_SKIP
 from emu.zone.vmstat_items import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import Struct, address_of, record_at, records_at
 
@@ -100,12 +101,22 @@ def state_of(m: Machine, light: bool = False) -> State:
             "percpu_pagelist_fraction": m.percpu_pagelist_fraction, "zone_reclaim_mode": m.node_reclaim_mode,
             "swappiness": m.swappiness, "lowmem_reserve_ratio": list(m.lowmem_reserve_ratio),
         },
-        "nr_swap_pages": 0, "zone_stat_names": list(ZONE_STAT_NAMES), "node_stat_names": list(NODE_STAT_NAMES),
+        **_swap_out(m), "zone_stat_names": list(ZONE_STAT_NAMES), "node_stat_names": list(NODE_STAT_NAMES),
         "numa_stat_names": list(NUMA_STAT_NAMES),
         "vm_events": dict(zip(VM_EVENT_NAMES, (int(e) for e in events), strict=True)),
         "nodes": [_node_out(m, nid) for nid in range(m.nr_nodes)],
         "zones": [_zone_out(m, zone, types, light) for zone in zones_of(m)],
     }  # fmt: skip
+
+
+def _swap_out(m: Machine) -> State:
+    """Free slots of the swap device; with one, what ``si_swapinfo()`` and ``show_swap_cache_info()`` say of it."""
+    swap = record_at(Vm, address_of(m) + m.vm).swap
+    if not swap.pages:
+        return {"nr_swap_pages": 0}
+    cache = [swap.add_total, swap.del_total, swap.find_success, swap.find_total]
+    about = {"totalswap": swap.pages, "swapcache": swap.nrpages, "swap_cache_info": cache}
+    return {"nr_swap_pages": swap.pages - swap.inuse_pages, "sysinfo": about}
 
 
 def _node_out(m: Machine, nid: int) -> State:
@@ -149,7 +160,8 @@ def _zone_out(m: Machine, zone: Zone, types: int, light: bool) -> State:
     if light:
         first = zone.zone_start_pfn >> PAGEBLOCK_ORDER
         last = -(-(zone.zone_start_pfn + zone.spanned_pages) // PAGEBLOCK_NR_PAGES)
-        counts = np.bincount(pageblocks(m)[first:last] & PB_MIGRATE, minlength=len(MIGRATETYPE_NAMES))
+        bits = pageblocks(m)[first:last]
+        counts = np.bincount(bits[bits & PB_OFFLINE == 0] & PB_MIGRATE, minlength=len(MIGRATETYPE_NAMES))
         out["pageblock_counts"] = [int(c) for c in counts[:types]]
     else:
         out["pageblocks"] = list(_blocks_out(m, zone))
@@ -247,6 +259,7 @@ def load_state(m: Machine, state: State) -> None:
     """Make the machine's state the given one. Its records are initialised (``init_records``), its memory empty."""
     for name in ("page_group_by_mobility_disabled", "cpusets_enabled", "node_reclaim_mode", "gfp_allowed_mask"):
         setattr(m, name, state[name])
+    record_at(Vm, address_of(m) + m.vm).recorded = 1
     m.totalreserve_pages = state["totalreserve_pages"]
     m.jiffies = state["jiffies"]
     sysctl = state["sysctl"]

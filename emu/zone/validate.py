@@ -7,6 +7,7 @@ expected and what was found. What 5.10 itself doesn't guarantee isn't asked for:
   with the type its block had when it was freed; only CMA and isolated blocks are strict;
 - ``nr_reserved_highatomic`` may count a block too many: a reserved block that merges with a free neighbour into one of
   the largest order is stolen with it, type and all;
+- a page in use that nobody accounts for is its caller's (``validate_mm.held_pages`` counts them);
 - after a bad block of order > 0 was skipped, NR_FREE_PAGES still counts it, and no page of it is on any list.
 """
 
@@ -14,28 +15,26 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from emu.zone.census import PCP, Census, Chunk, told
+from emu.zone.census import Census
 from emu.zone.init import party_of, zones_of
+from emu.zone.mm_types import ADDRESS_SPACE_SIZE, MM_SIZE, AddressSpace, Mm, Vm
 from emu.zone.mmzone import (
-    MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_TYPES,
-    MIGRATETYPE_NAMES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, WORKS, ZONE_DMA, ZONE_NAMES, Machine,
-    NodeStat, Zone,
+    NODESTAT_SIZE, WORKS, ZONE_DMA, ZONE_NAMES, Machine,
+    NodeStat,
 )  # fmt: skip
 from emu.zone.sched import Task
-from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_buddy, PG_guard, PG_head, PG_hwpoison, PG_kmemcg, PG_table
-from emu.zone.setup import calculate_normal_threshold, calculate_pressure_threshold
-from emu.zone.snapshot import pageset_of
-from emu.zone.vmstat import NUMA_STATS_THRESHOLD
+from emu.zone.validate_io import IO_BOOT_RULES, IO_RULES
+from emu.zone.validate_mm import MM_BOOT_RULES, MM_RULES, World
+from emu.zone.validate_page import PAGE_RULES
+from emu.zone.validate_zone import ZONE_RULES, managed_is_conserved, numa_totals
 from emu.zone.vmstat_items import (
-    NODE_STAT_NAMES, NR_FREE_CMA_PAGES, NR_FREE_PAGES, NUMA_FOREIGN, NUMA_HIT, NUMA_INTERLEAVE_HIT, NUMA_LOCAL,
-    NUMA_MISS, NUMA_OTHER, PGALLOC, PGFREE, ZONE_STAT_NAMES,
+    NODE_STAT_NAMES, NUMA_FOREIGN, NUMA_MISS, PGALLOC, PGFREE,
 )  # fmt: skip
 from shm.ring import Ring
 from shm.struct import address_of, record_at
 
-__all__ = ["MACHINE_RULES", "PAGE_RULES", "ZONE_RULES", "validate"]
+__all__ = ["MACHINE_RULES", "PAGE_RULES", "ZONE_RULES", "memory_in_use", "validate"]
 Findings = Iterator[str]
-DEFAULT_BOOST_FACTOR = 15000
 
 
 def validate(m: Machine, from_boot: bool = False) -> list[str]:
@@ -57,9 +56,19 @@ def validate(m: Machine, from_boot: bool = False) -> list[str]:
         found += managed_is_conserved(census)
         in_use += census.taken
         out += [f"{census.name}: {text}" for text in found]
+    out += memory_in_use(m)
     if from_boot:
         out += [*events_account_for_pages(m, in_use), *reserves_add_up(m)]
     return out
+
+
+def memory_in_use(m: Machine) -> list[str]:
+    """The rules of what uses memory. A recorded state has pages whose owners, and counters whose pages, it doesn't
+    describe: those rules are for booted machines only."""
+    world = World(m)
+    booted = record_at(Vm, address_of(m) + m.vm).recorded == 0
+    out = [text for rule in MM_RULES + (MM_BOOT_RULES if booted else ()) for text in rule(world)]
+    return out + [text for rule in IO_RULES + (IO_BOOT_RULES if booted else ()) for text in rule(m)]
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -78,6 +87,15 @@ def locks_are_free(m: Machine) -> Findings:
     """At rest nobody holds a lock or waits for one."""
     locks = [(f"node {z.node} zone {ZONE_NAMES[z.zid]}: lock", z.lock) for z in zones_of(m)]
     locks += [(f"cpu {i}: work_lock", party_of(m, i).work_lock) for i in range(m.nr_parties)]
+    locks += [(f"node {nid}: lru_lock", m.nodes[nid].lru_lock) for nid in range(m.nr_nodes)]
+    base, vm = address_of(m), record_at(Vm, address_of(m) + m.vm)
+    files = (
+        (i, record_at(AddressSpace, base + vm.files + (i - 1) * ADDRESS_SPACE_SIZE)) for i in range(1, vm.nr_files + 1)
+    )
+    locks += [(f"file {i}: i_pages_lock", file.i_pages_lock) for i, file in files]
+    mms = ((i, record_at(Mm, base + vm.mms + (i - 1) * MM_SIZE)) for i in range(1, vm.nr_mms + 1))
+    locks += [(f"mm {i}: page_table_lock", mm.page_table_lock) for i, mm in mms]
+    locks += [("swap: si_lock", vm.swap.si_lock), ("swap: swap_lock", vm.swap.swap_lock), ("disk", vm.disk.queue_lock)]
     for what, lock in locks:
         if lock.holder or lock.next != lock.owner or lock.parked:
             waiting = max(lock.next - lock.owner & 0xFFFFFFFF, 1) - 1
@@ -134,7 +152,8 @@ def node_diffs_are_small(m: Machine) -> Findings:
 def misses_are_foreign(m: Machine) -> Findings:
     """Each page that missed its preferred node is foreign to that node: the machine's sums are equal."""
     miss = foreign = 0
-    for zone in zones_of(m):
+    # zones that were emptied have counted, too
+    for zone in (zone for nid in range(m.nr_nodes) for zone in m.nodes[nid].node_zones):
         stats = numa_totals(m, zone)
         miss, foreign = miss + stats[NUMA_MISS], foreign + stats[NUMA_FOREIGN]
     if miss != foreign:
@@ -152,299 +171,12 @@ def events_account_for_pages(m: Machine, in_use: int) -> Findings:
     """pgalloc - pgfree is what is in use (``from_boot`` only)."""
     events = [party_of(m, i).vm_events for i in range(m.nr_parties)]
     allocated = sum(e[PGALLOC + zid] for e in events for zid in range(ZONE_DMA, len(ZONE_NAMES)))
-    freed = sum(e[PGFREE] for e in events)
+    freed = sum(e[PGFREE] for e in events) - record_at(Vm, address_of(m) + m.vm).pgfree_surplus
     if allocated - freed != in_use:
         yield f"pages in use expected {allocated - freed} (pgalloc {allocated} - pgfree {freed}), found {in_use}"
-
-
-# --- a zone's lists ---------------------------------------------------------------------------------------------------
-
-
-def geometry(z: Census) -> Findings:
-    """managed <= present <= spanned, and the zone lies inside the machine."""
-    zone = z.zone
-    if not 0 <= zone.managed_pages <= zone.present_pages <= zone.spanned_pages:
-        sizes = (zone.managed_pages, zone.present_pages, zone.spanned_pages)
-        yield f"expected managed <= present <= spanned, found {sizes}"
-    if zone.zone_start_pfn + zone.spanned_pages > z.m.max_pfn:
-        yield f"ends at pfn:{zone.zone_start_pfn + zone.spanned_pages:05x}, expected at most {z.m.max_pfn:05x}"
-
-
-def lists_are_linked(z: Census) -> Findings:
-    """Free and pcp lists are circular in both directions and hold pages of this zone; guards are on none."""
-    yield from z.faults
-
-
-def nr_free_is_right(z: Census) -> Findings:
-    """``nr_free`` is the number of entries on an order's lists."""
-    for order in range(MAX_ORDER):
-        entries = sum(len(z.free[order, mt]) for mt in range(MIGRATE_TYPES))
-        if z.zone.free_area[order].nr_free != entries:
-            yield f"order {order}: nr_free expected {entries}, found {z.zone.free_area[order].nr_free}"
-
-
-def heads_are_aligned(z: Census) -> Findings:
-    """A free block of an order starts at a multiple of its size and ends inside the zone."""
-    for (order, mt), pfns in z.free.items():
-        where = f"order {order} {MIGRATETYPE_NAMES[mt]} free list"
-        yield from told(pfns[pfns & ((1 << order) - 1) != 0], f"on the {where}, expected aligned")
-        yield from told(pfns[pfns + (1 << order) > z.end], f"on the {where}, expected to end inside the zone")
-
-
-def heads_are_buddies(z: Census) -> Findings:
-    """A page on a free list has PG_buddy, the list's order, and belongs to the zone."""
-    for (order, mt), pfns in z.free.items():
-        flags, found = z.pages["page_flags"][pfns], z.pages["private"][pfns]
-        where = f"on the order {order} {MIGRATETYPE_NAMES[mt]} free list"
-        yield from told(pfns[flags & PG_buddy == 0], f"{where}, expected PG_buddy, found it clear")
-        yield from told(pfns[flags & 31 != z.zone_bits], f"{where}, expected a page of this zone")
-        for pfn in pfns[(found != order) & (flags & PG_buddy != 0)]:
-            yield f"pfn:{pfn:05x}: {where}, expected order {order}, found {z.pages['private'][pfn]}"
-
-
-def blocks_dont_overlap(z: Census) -> Findings:
-    """No page is in two free blocks."""
-    pfns, orders, _ = z.heads()
-    ends = np.maximum.accumulate(pfns + (1 << orders)) if len(pfns) else pfns
-    yield from told(pfns[1:][pfns[1:] < ends[:-1]], "inside another free block, expected to be in one only")
-
-
-def buddies_are_merged(z: Census) -> Findings:
-    """No two free buddies of one order lie side by side, unless isolation keeps their pageblocks apart."""
-    for order in range(MAX_ORDER - 1):
-        pfns = np.sort(np.concatenate([z.free[order, mt] for mt in range(MIGRATE_TYPES)]))
-        left = pfns[:-1][(np.diff(pfns) == 1 << order) & (pfns[:-1] & (1 << order) == 0)]
-        if order >= PAGEBLOCK_ORDER and z.zone.nr_isolate_pageblock:
-            isolated = z.blocks & 7 == MIGRATE_ISOLATE
-            left = left[isolated[left >> PAGEBLOCK_ORDER] == isolated[left + (1 << order) >> PAGEBLOCK_ORDER]]
-        yield from told(left, f"free with its buddy of order {order}, expected both merged")
-
-
-def strict_types_are_kept(z: Census) -> Findings:
-    """Blocks below pageblock order are on the CMA list, or isolated, exactly when their pageblock is."""
-    for mt in (MIGRATE_CMA, MIGRATE_ISOLATE):
-        for (order, listed), pfns in z.free.items():
-            if order >= PAGEBLOCK_ORDER or (mt == MIGRATE_CMA and listed == MIGRATE_ISOLATE):
-                continue
-            wrong = (z.blocks[pfns >> PAGEBLOCK_ORDER] & 7 == mt) != (listed == mt)
-            name = MIGRATETYPE_NAMES[listed]
-            yield from told(pfns[wrong], f"on the order {order} {name} free list, expected as its {name_of(mt)} block")
-
-
-def name_of(mt: int) -> str:
-    """A migratetype's name; in messages a corrupt one may come."""
-    return MIGRATETYPE_NAMES[mt] if mt < MIGRATE_TYPES else f"type {mt}"
-
-
-def pcp_counts_are_right(z: Census) -> Findings:
-    """``count`` is the number of pages on a pageset's lists, and less than ``high`` plus a batch."""
-    for party in range(z.m.nr_parties):
-        p = pageset_of(z.m, z.zone, party)
-        entries = sum(len(pfns) for (who, _), pfns in z.pcp.items() if who == party)
-        if p.count != entries:
-            yield f"cpu {party}: pcp count expected {entries}, found {p.count}"
-        if p.batch < 1 or (p.count and p.count >= p.high + p.batch):
-            yield f"cpu {party}: pcp count expected below high {p.high} + batch {p.batch}, found {p.count}"
-
-
-def stamps_are_valid(z: Census) -> Findings:
-    """A page on a pcp list carries the list's type; HIGHATOMIC and CMA pages travel on the movable list."""
-    for (party, mt), pfns in z.pcp.items():
-        stamps = z.pages["index"][pfns]
-        right = stamps == mt
-        if mt == MIGRATE_MOVABLE:
-            right |= (stamps == MIGRATE_HIGHATOMIC) | (stamps == MIGRATE_CMA)
-        for pfn in pfns[~right]:
-            name = MIGRATETYPE_NAMES[mt]
-            yield f"pfn:{pfn:05x}: on cpu {party}'s {name} pcp list, stamp expected {mt}, found {z.pages['index'][pfn]}"
-
-
-def pcp_pages_are_listed_once(z: Census) -> Findings:
-    """A page is on one pcp list, and in no free block."""
-    pfns, times = np.unique(np.concatenate(list(z.pcp.values())), return_counts=True)
-    yield from told(pfns[times > 1], "on two pcp lists, expected on one")
-    heads, orders, _ = z.heads()
-    if len(heads) and len(pfns):
-        before = np.searchsorted(heads, pfns, side="right") - 1
-        inside = (before >= 0) & (pfns < heads[before] + (1 << orders[before]))
-        yield from told(pfns[inside], "on a pcp list and in a free block, expected in one of them")
-
-
-# --- a zone's counters ------------------------------------------------------------------------------------------------
-
-
-def vm_stat_total(z: Census, item: int) -> int:
-    """A zone counter with all parties' differentials."""
-    parties = range(z.m.nr_parties)
-    return z.zone.vm_stat[item].counter + sum(pageset_of(z.m, z.zone, i).vm_stat_diff[item] for i in parties)
-
-
-def listed_pages(z: Census, types: tuple[int, ...]) -> int:
-    """Pages on the free lists of some types."""
-    return sum(len(pfns) << order for (order, mt), pfns in z.free.items() if mt in types)
-
-
-def free_pages_are_counted(z: Census) -> Findings:
-    """NR_FREE_PAGES and all differentials sum up to what the free lists hold; isolated pages don't count."""
-    expected = listed_pages(z, tuple(mt for mt in range(MIGRATE_TYPES) if mt != MIGRATE_ISOLATE))
-    if vm_stat_total(z, NR_FREE_PAGES) != expected:
-        yield f"nr_free_pages with differentials expected {expected}, found {vm_stat_total(z, NR_FREE_PAGES)}"
-
-
-def free_cma_is_counted(z: Census) -> Findings:
-    """NR_FREE_CMA_PAGES likewise."""
-    expected = listed_pages(z, (MIGRATE_CMA,))
-    if vm_stat_total(z, NR_FREE_CMA_PAGES) != expected:
-        yield f"nr_free_cma with differentials expected {expected}, found {vm_stat_total(z, NR_FREE_CMA_PAGES)}"
-
-
-def diffs_are_small(z: Census) -> Findings:
-    """A CPU's differentials stay within its threshold, or what it was while kswapd slept or worked."""
-    normal = max(calculate_normal_threshold(z.m, z.zone), calculate_pressure_threshold(z.m, z.zone))
-    for party in range(z.m.nr_parties):
-        p = pageset_of(z.m, z.zone, party)
-        limit = max(p.stat_threshold, normal)
-        for name, diff in zip(ZONE_STAT_NAMES, p.vm_stat_diff, strict=True):
-            if abs(diff) > limit:
-                yield f"cpu {party}: {name} differential at most {limit}, found {diff}"
-        worst = max(p.numa_stat_diff)
-        if worst > NUMA_STATS_THRESHOLD:
-            yield f"cpu {party}: numa differential at most {NUMA_STATS_THRESHOLD}, found {worst}"
-
-
-def watermarks_are_ordered(z: Census) -> Findings:
-    """min <= low <= high."""
-    marks = list(z.zone.watermark)
-    if not 0 <= marks[0] <= marks[1] <= marks[2]:
-        yield f"watermarks expected min <= low <= high, found {marks}"
-
-
-def boost_is_bounded(z: Census) -> Findings:
-    """``watermark_boost`` is at most the factor's share of the high watermark, or a pageblock.
-
-    A factor that was lowered doesn't take back what is boosted: the default one counts as well.
-    """
-    factor = max(z.m.watermark_boost_factor, DEFAULT_BOOST_FACTOR)
-    most = max(PAGEBLOCK_NR_PAGES, z.zone.watermark[2] * factor // 10000)
-    if not 0 <= z.zone.watermark_boost <= most:
-        yield f"watermark_boost expected in [0, {most}], found {z.zone.watermark_boost}"
-
-
-def numa_totals(m: Machine, zone: Zone) -> list[int]:
-    """A zone's numa counters with all parties' differentials."""
-    parties = [pageset_of(m, zone, i).numa_stat_diff for i in range(m.nr_parties)]
-    return [stat.counter + sum(diff[item] for diff in parties) for item, stat in enumerate(zone.numa_stat)]
-
-
-def numa_adds_up(z: Census) -> Findings:
-    """Each page of the zone was a hit or a miss, and local or other; an interleave hit is one of them."""
-    stats = numa_totals(z.m, z.zone)
-    placed, seen = stats[NUMA_HIT] + stats[NUMA_MISS], stats[NUMA_LOCAL] + stats[NUMA_OTHER]
-    if placed != seen:
-        yield f"numa local + other expected {placed}, as hit + miss, found {seen}"
-    if not 0 <= stats[NUMA_INTERLEAVE_HIT] <= placed:
-        yield f"numa_interleave expected at most {placed}, found {stats[NUMA_INTERLEAVE_HIT]}"
-
-
-def block_types_are_valid(z: Census) -> Findings:
-    """Every pageblock has one of the migratetypes; CMA only where there is CMA."""
-    pfns, types = z.block_types()
-    known = (types < MIGRATE_TYPES) & ((types != MIGRATE_CMA) | bool(z.m.cma_enabled))
-    for pfn, mt in zip(pfns[~known], types[~known], strict=True):
-        yield f"pfn:{pfn:05x}: pageblock expected of a known migratetype, found {name_of(int(mt))}"
-
-
-def highatomic_is_counted(z: Census) -> Findings:
-    """``nr_reserved_highatomic`` is in whole blocks, covers all HIGHATOMIC blocks, and keeps its limit."""
-    blocks = PAGEBLOCK_NR_PAGES * int(np.count_nonzero(z.block_types()[1] == MIGRATE_HIGHATOMIC))
-    found = z.zone.nr_reserved_highatomic
-    most = z.zone.managed_pages // 100 + 2 * PAGEBLOCK_NR_PAGES
-    if found % PAGEBLOCK_NR_PAGES or found < blocks or found >= most:
-        yield f"nr_reserved_highatomic expected {blocks} (below {most}), found {found}"
-
-
-def isolation_is_counted(z: Census) -> Findings:
-    """``nr_isolate_pageblock`` is the number of ISOLATE blocks."""
-    blocks = int(np.count_nonzero(z.block_types()[1] == MIGRATE_ISOLATE))
-    if z.zone.nr_isolate_pageblock != blocks:
-        yield f"nr_isolate_pageblock expected {blocks}, found {z.zone.nr_isolate_pageblock}"
-
-
-def untouched_blocks_are_free(z: Census) -> Findings:
-    """In a zone without holes, a block that nobody ever took apart is on a free list."""
-    if z.zone.spanned_pages == z.zone.present_pages:
-        yield from told(z.untouched(), "block never used, expected on a free list")
-
-
-# --- pages ------------------------------------------------------------------------------------------------------------
-
-
-def listed_pages_are_unreferenced(c: Chunk) -> Findings:
-    """Nobody holds a reference on a page that is in a free block or on a pcp list."""
-    for i in np.flatnonzero(c.idle & (c.refcount != 0)):
-        where = "on a pcp list" if c.kind[i] == PCP else "in a free block"
-        yield f"pfn:{c.pfn[i]:05x}: {where}, refcount expected 0, found {c.refcount[i]}"
-
-
-def listed_pages_are_clean(c: Chunk) -> Findings:
-    """A page in a free block or on a pcp list is unmapped, unowned, and has no flag that a user of it sets."""
-    flags = PAGE_FLAGS_CHECK_AT_FREE | PG_head | PG_table | PG_kmemcg
-    yield from told(c.pfn[c.idle & (c.mapcount != -1)], "free, expected mapcount -1")
-    yield from told(c.pfn[c.idle & (c.mapping != 0)], "free, expected no mapping")
-    yield from told(c.pfn[c.idle & (c.flags & flags != 0)], "free, expected without flags of a page in use")
-
-
-def buddies_are_listed(c: Chunk) -> Findings:
-    """A page with PG_buddy is the head of a free block on a list."""
-    flagged = c.mine & (c.flags & PG_buddy != 0)
-    pfns = np.concatenate([p for p in c.census.free.values() if len(p)] or [np.empty(0, np.int64)])
-    near = pfns[(pfns >= c.pfn[0]) & (pfns <= c.pfn[-1])]
-    yield from told(np.setdiff1d(c.pfn[flagged], near), "PG_buddy, expected on a free list")
-
-
-def no_page_is_lost(c: Chunk) -> Findings:
-    """An unreferenced page that is on no list is a tail: right behind a page in use that starts an aligned block."""
-    idle = c.taken & (c.refcount == 0) & (c.flags & (PG_hwpoison | PG_guard) == 0)
-    if not idle.any():
-        return
-    at = np.arange(len(idle))
-    head = np.maximum.accumulate(np.where(idle, -1, at))
-    lost = idle & ~((head >= 0) & c.taken[head])
-    pfn = c.pfn[head]
-    lost |= idle & (c.pfn >= pfn + np.minimum(pfn & -pfn, MAX_ORDER_NR_PAGES))
-    yield from told(c.pfn[lost], "refcount 0 and on no list, expected free or part of a block in use")
-
-
-def tails_name_their_head(c: Chunk) -> Findings:
-    """A tail page of a compound page points at a head before it, whose order reaches it."""
-    tails = np.flatnonzero(c.taken & (c.next & 1 != 0) & (c.refcount == 0))
-    heads = (c.next[tails].astype(np.int64) - 1 - c.census.m.mem_map_link) >> 3
-    known = (heads >= 0) & (heads < c.census.m.max_pfn)
-    heads = np.where(known, heads, 0)
-    right = known & (c.census.pages["page_flags"][heads] & PG_head != 0) & (heads < c.pfn[tails])
-    right &= c.pfn[tails] < heads + (1 << np.clip(c.census.pages["private"][heads + 1], 0, MAX_ORDER))
-    yield from told(c.pfn[tails][~right], "tail, expected to point at the head of its compound page")
-
-
-def managed_is_conserved(z: Census) -> Findings:
-    """managed = in free blocks + on pcp lists + guards + in use. After the chunks have been counted."""
-    free, pcp = listed_pages(z, tuple(range(MIGRATE_TYPES))), sum(len(p) for p in z.pcp.values())
-    found = free + pcp + z.guards + z.taken
-    if found != z.zone.managed_pages:
-        parts = f"{free} free + {pcp} on pcp lists + {z.guards} guards + {z.taken} in use"
-        yield f"managed_pages expected {found} ({parts}), found {z.zone.managed_pages}"
 
 
 MACHINE_RULES: tuple[Callable[[Machine], Findings], ...] = (
     irqs_are_on, locks_are_free, rings_are_sane, seqcounts_are_even, present_pages_add_up,
     node_diffs_are_small, misses_are_foreign, charges_are_sane,
-)  # fmt: skip
-ZONE_RULES: tuple[Callable[[Census], Findings], ...] = (
-    geometry, lists_are_linked, nr_free_is_right, heads_are_aligned, heads_are_buddies, blocks_dont_overlap,
-    buddies_are_merged, strict_types_are_kept, pcp_counts_are_right, stamps_are_valid, pcp_pages_are_listed_once,
-    free_pages_are_counted, free_cma_is_counted, diffs_are_small, watermarks_are_ordered, boost_is_bounded,
-    numa_adds_up, block_types_are_valid, highatomic_is_counted, isolation_is_counted, untouched_blocks_are_free,
-)  # fmt: skip
-PAGE_RULES: tuple[Callable[[Chunk], Findings], ...] = (
-    listed_pages_are_unreferenced, listed_pages_are_clean, buddies_are_listed, no_page_is_lost, tails_name_their_head,
 )  # fmt: skip
