@@ -1,0 +1,98 @@
+"""How fragmented a zone is (``mm/vmstat.c``, ``mm/compaction.c`` (5.10))."""
+
+from emu.zone.mm_types import vm_at
+from emu.zone.mmzone import MAX_NR_ZONES, MAX_ORDER, Machine, Node, Zone
+from shm.core import OnStack, core
+from shm.struct import Struct, i64, struct
+from shm.waitqueue import waitqueue_active
+
+COMPACTION_HPAGE_ORDER = 9
+WMARK_LOW_LEAST = 5
+
+
+@struct
+class ContigPageInfo(Struct):
+    """``struct contig_page_info``"""
+
+    free_pages: int = i64()
+    free_blocks_total: int = i64()
+    free_blocks_suitable: int = i64()
+
+
+contig_page_info = OnStack(ContigPageInfo)
+
+
+@core(cold=True)
+def fill_contig_page_info(zone: Zone, suitable_order: int, info: ContigPageInfo) -> None:
+    """``mm/vmstat.c:fill_contig_page_info() (5.10)``: free pages, free blocks, and those large enough in units of the
+    order. ``nr_free`` is read without a lock."""
+    info.free_pages = 0
+    info.free_blocks_total = 0
+    info.free_blocks_suitable = 0
+    for order in range(MAX_ORDER):
+        blocks = zone.free_area[order].nr_free
+        info.free_blocks_total += blocks
+        info.free_pages += blocks << order
+        if order >= suitable_order:
+            info.free_blocks_suitable += blocks << (order - suitable_order)
+
+
+@core(cold=True)
+def fragmentation_index(zone: Zone, order: int) -> int:
+    """``mm/vmstat.c:fragmentation_index() (5.10)``: -1000: it would succeed; else from 0, memory is short, to 1000,
+    memory is fragmented."""
+    info = contig_page_info()
+    fill_contig_page_info(zone, order, info)
+    if info.free_blocks_total == 0:
+        return 0
+    if info.free_blocks_suitable != 0:
+        return -1000
+    return 1000 - (1000 + (info.free_pages * 1000 >> order)) // info.free_blocks_total
+
+
+@core(cold=True)
+def extfrag_for_order(zone: Zone, order: int) -> int:
+    """``mm/vmstat.c:extfrag_for_order() (5.10)``: how many percent of the free pages are in blocks that are too
+    small."""
+    info = contig_page_info()
+    fill_contig_page_info(zone, order, info)
+    if info.free_pages == 0:
+        return 0
+    return (info.free_pages - (info.free_blocks_suitable << order)) * 100 // info.free_pages
+
+
+@core(cold=True)
+def fragmentation_score_zone(m: Machine, zone: Zone) -> int:
+    """``mm/compaction.c:fragmentation_score_zone() (5.10)``: that of huge pages, weighed by the zone's share."""
+    score = zone.present_pages * extfrag_for_order(zone, COMPACTION_HPAGE_ORDER)
+    return score // (m.nodes[zone.node].node_present_pages + 1)
+
+
+@core(cold=True)
+def fragmentation_score_node(m: Machine, node: Node) -> int:
+    """``mm/compaction.c:fragmentation_score_node() (5.10)``"""
+    score = 0
+    for zid in range(MAX_NR_ZONES):
+        score += fragmentation_score_zone(m, node.node_zones[zid])
+    return score
+
+
+@core(cold=True)
+def fragmentation_score_wmark(m: Machine, low: int) -> int:
+    """``mm/compaction.c:fragmentation_score_wmark() (5.10)``: proactive compaction ends here (low) or begins."""
+    wmark_low = max(100 - vm_at(m, m.vm).compaction_proactiveness, WMARK_LOW_LEAST)
+    return wmark_low if low != 0 else min(wmark_low + 10, 100)
+
+
+@core(cold=True)
+def kswapd_is_running(node: Node) -> bool:
+    """``mm/compaction.c:kswapd_is_running() (5.10)``: it isn't asleep on its queue."""
+    return not waitqueue_active(node.kswapd_wait)
+
+
+@core(cold=True)
+def should_proactive_compact_node(m: Machine, node: Node) -> bool:
+    """``mm/compaction.c:should_proactive_compact_node() (5.10)``"""
+    if vm_at(m, m.vm).compaction_proactiveness == 0 or kswapd_is_running(node):
+        return False
+    return fragmentation_score_node(m, node) > fragmentation_score_wmark(m, 0)
