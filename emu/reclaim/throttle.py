@@ -1,0 +1,119 @@
+"""Holding direct reclaimers back while the reserves are nearly used up (``mm/vmscan.c`` (5.10))."""
+
+from emu.compact.suitable import zone_reclaimable_pages
+from emu.cpu.wait import schedule_timeout
+from emu.reclaim.scan_control import ScanControl
+from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
+from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
+from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, zone_at
+from emu.zone.sched import task_at
+from emu.zone.time import NS_PER_MS
+from emu.zone.vmstat import __count_vm_events, zone_page_state
+from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
+from emu.zone.watermark import min_wmark_pages
+from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from shm.atomic import clock_ns, load_acquire
+from shm.core import core
+from shm.point import point, site
+from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
+
+SECOND_NS = 1000 * NS_PER_MS
+LOOK_NS = 20 * NS_PER_MS  # how often a sleeper looks whether it was killed
+S_FAILURES = site("allow_direct_reclaim:read kswapd_failures")
+S_ACTIVE = site("allow_direct_reclaim:waitqueue_active")
+S_ZONEIDX = site("allow_direct_reclaim:write kswapd_highest_zoneidx")
+S_WAKE = site("allow_direct_reclaim:wake_up")
+S_QUEUE = site("throttle_direct_reclaim:prepare_to_wait")
+
+
+@core
+def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
+    """``mm/vmscan.c:allow_direct_reclaim() (5.10)``: more than half of the min watermarks is free, in zones that have
+    something to reclaim; or kswapd has given up. Wakes kswapd if it is not so."""
+    point(cpu.party, S_FAILURES)
+    if node.kswapd_failures >= MAX_RECLAIM_RETRIES:
+        return True
+    pfmemalloc_reserve = 0
+    free_pages = 0
+    for zid in range(ZONE_NORMAL + 1):
+        zone = node.node_zones[zid]
+        if zone.managed_pages == 0 or zone_reclaimable_pages(m, zone) == 0:
+            continue
+        pfmemalloc_reserve += min_wmark_pages(zone)
+        free_pages += zone_page_state(zone, NR_FREE_PAGES)
+    if pfmemalloc_reserve == 0:
+        return True
+    if free_pages > pfmemalloc_reserve // 2:
+        return True
+    point(cpu.party, S_ACTIVE)
+    if waitqueue_active(node.kswapd_wait):
+        point(cpu.party, S_ZONEIDX)
+        if node.kswapd_highest_zoneidx > ZONE_NORMAL:
+            node.kswapd_highest_zoneidx = ZONE_NORMAL
+        point(cpu.party, S_WAKE)
+        wake_up(node.kswapd_wait)
+    return False
+
+
+@core
+def killed(m: Machine, cpu: Cpu) -> bool:
+    """``fatal_signal_pending(current)``"""
+    return load_acquire(task_at(m, cpu.current), "fatal_signal") != 0
+
+
+@core
+def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int) -> bool:
+    """Sleep until woken (true), killed, past the deadline (0: none), or the machine stops (false).
+
+    A signal doesn't wake anybody here, so the sleeper looks for it.
+    """
+    while not killed(m, cpu) and load_acquire(m, "stop") == 0:
+        now = clock_ns()
+        if deadline != 0 and now >= deadline:
+            return False
+        until = now + LOOK_NS
+        if schedule_timeout(m, cpu, node.pfmemalloc_wait, cookie, min(until, deadline) if deadline != 0 else until):
+            return True
+    return False
+
+
+@core
+def wait_for_reserves(m: Machine, cpu: Cpu, node: Node, deadline: int) -> None:
+    """``wait_event_killable(pfmemalloc_wait, allow_direct_reclaim())``, or its form with a timeout."""
+    going = True
+    while going:
+        point(cpu.party, S_QUEUE)
+        cookie = prepare_to_wait(node.pfmemalloc_wait)
+        going = not allow_direct_reclaim(m, cpu, node) and sleep_throttled(m, cpu, node, cookie, deadline)
+        finish_wait(node.pfmemalloc_wait, cookie)
+
+
+@core
+def first_usable_node(m: Machine, cpu: Cpu, sc: ScanControl) -> int:
+    """The node of the first zone that has memory for the kernel; -1: none."""
+    highest = sc.zones.highest_zoneidx
+    sc.zones.highest_zoneidx = gfp_zone(sc.gfp_mask)
+    z = next_zones_zonelist(m, cpu, sc.zones, 0)
+    nid = -1
+    while zonelist_zone(m, sc.zones, z) != 0 and nid < 0:
+        zone = zone_at(m, zonelist_zone(m, sc.zones, z))
+        if zone.zid <= ZONE_NORMAL:
+            nid = zone.node
+        z = next_zones_zonelist(m, cpu, sc.zones, z + 1)
+    sc.zones.highest_zoneidx = highest
+    return nid
+
+
+@core
+def throttle_direct_reclaim(m: Machine, cpu: Cpu, sc: ScanControl) -> bool:
+    """``mm/vmscan.c:throttle_direct_reclaim() (5.10)``: wait until kswapd has refilled the reserves; true if the task
+    was killed meanwhile. Who may not enter the file system waits no longer than a second."""
+    if task_at(m, cpu.current).process_flags & PF_KTHREAD != 0 or killed(m, cpu):
+        return False
+    nid = first_usable_node(m, cpu, sc)
+    if nid < 0 or allow_direct_reclaim(m, cpu, m.nodes[nid]):
+        return False
+    __count_vm_events(cpu, PGSCAN_DIRECT_THROTTLE, 1)
+    deadline = clock_ns() + SECOND_NS if sc.gfp_mask & __GFP_FS == 0 else 0
+    wait_for_reserves(m, cpu, m.nodes[nid], deadline)
+    return killed(m, cpu)
