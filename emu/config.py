@@ -6,6 +6,7 @@
     memory = "1G"            # or: nodes = ["512M", "512M"]
     movable = "64M"          # of each node
     cma = "16M"
+    swap = "256M"
     seed = 1
     workload = "mixed"
     duration = 5.0
@@ -19,6 +20,7 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,10 +69,10 @@ class Sysctl(_Strict):
 
     min_free_kbytes: int = Field(default=-1, ge=-1)
     watermark_boost_factor: int = Field(default=15000, ge=0)
-    watermark_scale_factor: int = Field(default=10, ge=1, le=1000)
+    watermark_scale_factor: int = Field(default=10, ge=1, le=3000)
     percpu_pagelist_fraction: int = Field(default=0, ge=0)
     zone_reclaim_mode: int = Field(default=0, ge=0, le=7)
-    swappiness: int = Field(default=60, ge=0, le=100)
+    swappiness: int = Field(default=60, ge=0, le=200)
     dirty_ratio: int = Field(default=20, ge=0, le=100)
     lowmem_reserve_ratio: tuple[int, int, int, int] = (256, 256, 32, 0)
 
@@ -97,8 +99,12 @@ class MachineConfig(_Strict):
     nodes: tuple[Size, ...] = Field(default=(), max_length=MAX_NUMNODES)
     movable: Size = 0
     cma: Size = 0
+    swap: Size = 0
+    hotplug: Size = 0  # room for memory that is plugged in at run time
+    memory_block: Size = 0  # what goes offline and online together; 0: 128M, or less on a small machine
     seed: int = 1
     workload: str = "mixed"
+    fill: float = Field(default=1.0, gt=0, le=4)
     duration: float = Field(default=5.0, gt=0)
     operations: int = Field(default=0, ge=0)
     trace: bool = False
@@ -112,8 +118,14 @@ class MachineConfig(_Strict):
         self.shape()
         if self.cma % (4 << 20):
             raise ValueError(f"cma: {self.cma} bytes is no multiple of 4M: smaller parts would merge with other memory")
+        if self.swap and not 1 << 20 <= self.swap <= 1 << 37:
+            raise ValueError(f"swap: {self.swap} bytes, a swap device has from 1 MiB to 128 GiB")
         if self.cma and self.cma >= min(self.node_bytes()) // 2:
             raise ValueError(f"cma: {self.cma >> 20} MiB is half of a node or more")
+        if self.memory_block and (self.memory_block < 4 << 20 or self.memory_block & (self.memory_block - 1)):
+            raise ValueError(f"memory_block: {self.memory_block} bytes is no power of two from 4M on")
+        if self.hotplug % (self.shape().block_pages << 12):
+            raise ValueError(f"hotplug: {self.hotplug} bytes is no multiple of {self.shape().block_pages >> 8}M")
         pages = sum(self.node_bytes()) >> 12
         if self.sysctl.min_free_kbytes >> 2 >= pages // 2:
             raise ValueError(f"memory: {pages * 4} KiB is too little for min_free_kbytes={self.sysctl.min_free_kbytes}")
@@ -126,7 +138,8 @@ class MachineConfig(_Strict):
     def shape(self) -> Shape:
         """The hardware."""
         try:
-            return shape_of(self.cpus, [size >> 12 for size in self.node_bytes()], self.movable >> 12)
+            made = shape_of(self.cpus, [size >> 12 for size in self.node_bytes()], self.movable >> 12)
+            return replace(made, swap=self.swap >> 12, hotplug=self.hotplug >> 12, memory_block=self.memory_block >> 12)
         except ShapeError as err:
             raise ValueError(str(err)) from err
 

@@ -1,4 +1,5 @@
-"""A running machine: a board with one OS process per CPU and one kswapd per node.
+"""A running machine: a board with one OS process per CPU, and the daemons: kswapd and kcompactd of each node, the
+disk, the flusher, the oom_reaper.
 
 ::
 
@@ -27,12 +28,14 @@ import psutil
 
 from emu.config import MachineConfig, make_config
 from emu.cpu.irq import raise_irq
-from emu.cpu.process import STATE_BUSY, STATE_STARTING, Handler, cpu_main, kswapd_main
+from emu.cpu.process import STATE_BUSY, STATE_STARTING, Handler, cpu_main, daemon_main
+from emu.daemons import daemons_idle, daemons_of
 from emu.programs import load_all
 from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
 from emu.zone.init import EXIT_OWNER_DEAD
+from emu.zone.init_vm import vm_of
 from emu.zone.mmzone import ZONE_NAMES, Cpu
 from emu.zone.snapshot import State
 from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire, store_release
@@ -100,7 +103,7 @@ class Machine:
     def __init__(
         self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = RING_CAPACITY,
         script_size: int = 0, handlers: dict[int, Handler] | None = None, progress: Progress | None = None,
-        kswapd: bool = True, processes: int | None = None, **values: Any,
+        daemons: bool = True, processes: int | None = None, **values: Any,
     ) -> None:  # fmt: skip
         """A machine as ``config`` or the keyword ``values`` say, or in a recorded ``state``.
 
@@ -112,7 +115,7 @@ class Machine:
         self.keep_events = False
         self.on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
-        self._kswapd = kswapd
+        self._daemons = daemons
         load_all(progress)
         tuning = self.config.tuning()
         if state is not None:
@@ -141,8 +144,9 @@ class Machine:
                 core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
                 at = self.party(i)
                 self._fork(f"cpu{i}", at, partial(cpu_main, self.board, at, parent, core_number, self._handlers))
-            for nid in range(self.m.nr_nodes if self._kswapd else 0):
-                self._fork(f"kswapd{nid}", self.m.nr_cpus + nid, partial(kswapd_main, self.board, nid, parent))
+            for daemon in daemons_of(self.m) if self._daemons else ():
+                body = partial(daemon_main, self.board, daemon.index, daemon.name, parent, daemon.turn)
+                self._fork(daemon.name, daemon.index, body)
             self._wait(lambda: all(self.board.cpu(c.index).party.state != STATE_STARTING for c in self.children), 30.0)
         except BaseException:
             self.stop()
@@ -150,7 +154,7 @@ class Machine:
         return self
 
     def party(self, process: int) -> int:
-        """The record of a CPU process: those beyond the CPUs come after the kswapds."""
+        """The record of a CPU process: those beyond the CPUs come after the daemons."""
         return process if process < self.m.nr_cpus else process + self.m.nr_daemons
 
     def _fork(self, name: str, index: int, body: Callable[[], None]) -> None:
@@ -167,6 +171,16 @@ class Machine:
 
     def stop(self) -> None:
         """Stop all processes and remove the segment. Safe to call twice."""
+        self.halt()
+        self.board.close()
+        multiprocessing_logging.uninstall_mp_handler(logging.getLogger())
+
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait until the daemons have nothing to do: what the CPUs caused is then done."""
+        self._wait(lambda: not self._daemons or daemons_idle(self.m), timeout)
+
+    def halt(self) -> None:
+        """Stop all processes. The machine's memory stays, to look at."""
         store_release(self.m, "stop", 1)
         for index in range(self.m.nr_parties):
             fetch_add(self.board.cpu(index), "doorbell", 1)
@@ -177,8 +191,6 @@ class Machine:
             if child.status is None:
                 os.kill(child.pid, signal.SIGKILL)
                 child.status = os.waitpid(child.pid, 0)[1]
-        self.board.close()
-        multiprocessing_logging.uninstall_mp_handler(logging.getLogger())
 
     def __enter__(self) -> "Machine":
         return self.start()
@@ -200,6 +212,9 @@ class Machine:
     def supervise(self) -> None:
         """One look at the processes and their rings: raises MachineError when one is gone or stuck."""
         self._reap()
+        if vm_of(self.m).panicked:
+            self.pump()  # the report says why
+            raise MachineError("the machine panicked: out of memory")
         gone = [c for c in self.children if c.status is not None]
         for child in gone:
             store_release(self.board.cpu(child.index).party, "dead", 1)

@@ -1,22 +1,37 @@
 """Everything that Python calls in the core, as one program: compiled together, kept as one object file."""
 
-from emu.cpu import dirty as _dirty  # noqa: F401  (seams get their bodies by import)
-from emu.cpu import slowpath as _slowpath  # noqa: F401
+from emu.compact import direct as compact_direct
+from emu.compact import fast_free, kcompactd
+from emu.cpu import cpuset, dirty, slowpath
 from emu.cpu.irq import IRQ_ENTRIES
 from emu.cpu.process import PROCESS_ENTRIES
-from emu.workload import driven_ops as _driven_ops  # noqa: F401
-from emu.workload import replay_ops, script
+from emu.daemons import DAEMON_ENTRIES
+from emu.mm import pagevec, rmap_walk, swap_state
+from emu.mm.cma import CMA_ENTRIES
+from emu.mm.filemap import create_file
+from emu.mm.memory_hotplug import HOTPLUG_ENTRIES
+from emu.reclaim import contig, direct, node_reclaim, oom_exit, oom_kill, oom_memcg
+from emu.reclaim.ctl import CTL_ENTRIES
+from emu.workload import driven_ops, replay_ops, script
 from emu.workload.catalogue import WORKLOAD_ENTRIES
 from emu.workload.command import COMMAND_ENTRIES
 from emu.zone.boot import BOOT_ENTRIES
+from emu.zone.sysctl import SYSCTL_ENTRIES
 from shm import loader
 from shm.core import Entry, as_entries
 from shm.loader import Progress
 
-__all__ = ["ENTRIES", "is_warm", "load_all"]
+__all__ = ["BODIES", "ENTRIES", "is_warm", "load_all"]
+
+# seams of lower rooms get their bodies when these are imported
+BODIES = (
+    compact_direct, contig, cpuset, direct, dirty, driven_ops, fast_free, kcompactd, node_reclaim, oom_exit, oom_kill,
+    oom_memcg, pagevec, rmap_walk, slowpath, swap_state,
+)  # fmt: skip
 
 ENTRIES: tuple[Entry, ...] = as_entries(
-    *BOOT_ENTRIES, *PROCESS_ENTRIES, *IRQ_ENTRIES, *COMMAND_ENTRIES, *WORKLOAD_ENTRIES,
+    *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
+    *HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *COMMAND_ENTRIES, *WORKLOAD_ENTRIES,
     script.run_ordered, script.run_free, replay_ops.replay_slice,
 )  # fmt: skip
 

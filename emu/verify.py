@@ -90,7 +90,7 @@ def place(machine: Machine, operations: int, handles: int) -> Placed:
     return Placed(ops, array, table, m.script, handles_at)
 
 
-def _fill(placed: Placed, steps: Sequence[Step]) -> None:
+def fill(placed: Placed, steps: Sequence[Step]) -> None:
     for name in ("code", "cpu", "order", "gfp", "handle", "nid", "zid", "nodemask", "n", "pfn"):
         placed.array[name] = [getattr(step, name) for step in steps]
 
@@ -125,7 +125,7 @@ def verify_case(
     handles = 1 + max((step.handle + max(step.n, 1) for step in steps if step.code in HANDLED), default=0)
     ring = 1 << max(14, (2 * len(case.trace)).bit_length())  # untouched memory costs nothing
     machine = Machine(
-        make_config({"cpus": cpus}, "case"), state=case.before, kswapd=False, ring_capacity=ring,
+        make_config({"cpus": cpus}, "case"), state=case.before, daemons=False, ring_capacity=ring,
         script_size=script_bytes(len(steps), handles), handlers=SCRIPT_HANDLERS, progress=progress,
         processes=processes,
     )  # fmt: skip
@@ -156,7 +156,7 @@ def _execute(
         for i in range(machine.m.nr_cpus):
             machine.board.task(i).rt = 1
     placed = place(machine, len(steps), handles)
-    _fill(placed, steps)
+    fill(placed, steps)
     machine.keep_events = True
     began = time.perf_counter()
     run_ordered(machine, placed, len(steps))

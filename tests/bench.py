@@ -14,7 +14,7 @@ import numpy as np
 import emu.cpu.dirty
 import emu.cpu.irq
 import emu.cpu.slowpath  # noqa: F401
-from emu.cpu import free, page_alloc, pageset, slowpath, task, workqueue
+from emu.cpu import cpuset, free, mempolicy, page_alloc, pageset, slowpath, workqueue
 from emu.cpu.free import free_unref_page_list
 from emu.zone import (
     bad_page,
@@ -38,6 +38,7 @@ from emu.zone.event import KINDS, Event
 from emu.zone.gfp import __GFP_MEMALLOC, __GFP_NOWARN, GFP_KERNEL
 from emu.zone.init import zones_of
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
+from emu.zone.mm_types import Vm
 from emu.zone.mmzone import (
     MAX_ORDER,
     MIGRATE_TYPES,
@@ -76,7 +77,8 @@ PUBLISHED: tuple[tuple[Any, str], ...] = (
     (vmstat, "__mod_node_page_state __mod_zone_page_state fold_node fold_zone zone_page_state_snapshot"),
     (watermark, "__zone_watermark_ok zone_watermark_fast zone_watermark_ok zone_watermark_ok_safe"),
     (zonelist, "next_zones_zonelist node_zonelist"),
-    (task, "__cpuset_node_allowed do_set_mempolicy policy_node policy_nodemask"),
+    (cpuset, "__cpuset_node_allowed"),
+    (mempolicy, "do_set_mempolicy policy_node policy_nodemask"),
     (pageset, "drain_local_pages drain_pages_zone drain_zone_pages refresh_cpu_vm_stats rmqueue_bulk"),
     (free, "__free_pages"),
     (page_alloc, "__alloc_pages_nodemask alloc_flags_nofragment alloc_pages prepare_alloc_pages"),
@@ -285,11 +287,15 @@ class Bench:
 
 
 @contextmanager
-def bench(of: Shape | None = None, **tuning: Any) -> Iterator[Bench]:
-    """Boot a machine; it has to be valid when the test is done with it, unless the test says otherwise."""
+def bench(of: Shape | None = None, *, oom: bool = False, **tuning: Any) -> Iterator[Bench]:
+    """Boot a machine; it has to be valid when the test is done with it, unless the test says otherwise.
+
+    Without ``oom`` its OOM killer is disabled (``oom_killer_disable()``): requests fail where it would kill or panic.
+    """
     loader.load(ENTRIES)  # apart from what boots a machine: the same program whoever came first
     with Board.boot(of or one_zone(), Tuning(**tuning), ring_capacity=1 << 12, script_size=1 << 16) as board:
         made = Bench(board)
+        record_at(Vm, made.base + made.m.vm).oom_killer_disabled = int(not oom)
         yield made
         if made.strict:
             assert validate(made.m) == []

@@ -33,7 +33,9 @@ from emu.cli.common import (
 def run(
     machine: Annotated[Path | None, typer.Argument(help="A machine.toml; options go on top of it.")] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
-    workload: Annotated[str | None, typer.Option(help="bulk repeat rand frag pagefault network thp mixed")] = None,
+    workload: Annotated[str | None, typer.Option(help="One or more: hog,filecache,network. All: bulk repeat rand frag pagefault network thp mixed hog "
+                     "filecache forkstorm.")] = None,
+    fill: Annotated[float | None, typer.Option(help="Part of the memory that the workloads together want.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
     operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
@@ -51,6 +53,7 @@ def run(
         sysctl,
         boot,
         workload=workload,
+        fill=fill,
         duration=duration,
         operations=operations,
         seed=seed,
@@ -66,12 +69,24 @@ def run(
                 f"{config.workload}: {result.ops:,} operations on {config.cpus} CPUs in {result.seconds:.2f} s, "
                 f"{result.ops_per_second:,.0f}/s ({result.failed:,} allocations failed)"
             ),
+            *reclaimed(result.vmstat, result.killed),
             f"seed: {config.seed}",
         ]
         finish(
             dataclasses.asdict(result), lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",
         )  # fmt: skip
+
+
+def reclaimed(vmstat: dict[str, int], killed: int) -> list[str]:
+    """What reclaim, compaction and the OOM killer did, if anything."""
+    if not any(name.startswith(("pgscan", "compact_stall", "oom_kill")) for name in vmstat):
+        return []
+    words = ("allocstall", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pswpin", "pswpout",
+             "compact_stall", "compact_success", "pgmigrate_success", "oom_kill")  # fmt: skip
+    counts = {word: sum(n for name, n in vmstat.items() if name.startswith(word)) for word in words}
+    text = ", ".join(f"{word} {n:,}" for word, n in counts.items() if n)
+    return [f"reclaim: {text}", *([f"{killed} processes killed for memory"] if killed else [])]
 
 
 @app.command()

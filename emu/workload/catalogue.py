@@ -3,11 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from emu.mm.truncate import truncate_inode_pages
 from emu.workload.bulk import bulk, rand, repeat
+from emu.workload.filecache import filecache
+from emu.workload.forkstorm import forkstorm
 from emu.workload.frag import frag
+from emu.workload.hog import hog
 from emu.workload.mixed import mixed
 from emu.workload.network import network
 from emu.workload.pagefault import pagefault
+from emu.workload.process import end_processes
 from emu.workload.run import SLOT_SIZE, Run, give_back, slot_at
 from emu.workload.thp import thp
 from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
@@ -25,6 +30,9 @@ class Workload:
     about: str
     gfp: int = GFP_KERNEL
     share: int = 500
+    task: int = 0  # its first user task among a CPU's eight
+    tasks: int = 0
+    file: bool = False
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -35,7 +43,10 @@ WORKLOADS: dict[str, Workload] = {
     "pagefault": Workload(pagefault, "processes that fault memory in and exit"),
     "network": Workload(network, "bursts of packets from atomic context"),
     "thp": Workload(thp, "huge pages, single ones where there are none"),
-    "mixed": Workload(mixed, "all of it"),
+    "mixed": Workload(mixed, "all of the above"),
+    "hog": Workload(hog, "a process that fills its memory and uses it", share=1000, tasks=1),
+    "filecache": Workload(filecache, "files read and written, larger than memory", share=1500, file=True),
+    "forkstorm": Workload(forkstorm, "short-lived processes", task=2, tasks=4),
 }
 
 
@@ -43,6 +54,9 @@ WORKLOADS: dict[str, Workload] = {
 def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
     """Free everything that a workload still holds. Returns how many blocks that were."""
     given = 0
+    end_processes(m, cpu, run)
+    if run.file != 0:
+        truncate_inode_pages(m, cpu, run.file, 0)
     while run.held > 0:
         if slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE).pfn < 0:  # bulk and rand were freeing in order
             run.held -= 1

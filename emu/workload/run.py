@@ -33,11 +33,17 @@ class Run(Struct):
     target: int = i64()  # operations after which the workload ends; 0: when told to stop
     deadline: int = i64()  # CLOCK_MONOTONIC ns; 0: none
     want: int = i64()  # pages this CPU wants to hold at most
+    first_task: int = i32()  # its user tasks begin here
+    nr_tasks: int = i32()
+    file: int = i32()  # a file of its own
+    shared_file: int = i32()  # one that all CPUs map
     # state
     random: int = i64()  # xorshift state, never 0
     phase: int = i64()
     position: int = i64()
     held: int = i64()  # slots in use
+    mm: int = i32()  # of its present process; 0: none
+    turn: int = i32()
     # results
     ops: int = i64()
     allocs: int = i64()
@@ -46,6 +52,7 @@ class Run(Struct):
     alloc_ns: int = i64()
     free_ns: int = i64()
     rounds: int = i64()
+    killed: int = i64()  # processes that the OOM killer took
     by_order: Array[int] = array(i64, 11)
 
 

@@ -6,6 +6,7 @@ processes; *free*, each CPU runs its own operations at will.
 """
 
 from emu.cpu.free import S_FREE_LIST, __free_pages, free_unref_page_list, free_unref_page_prepare
+from emu.cpu.mempolicy import do_set_mempolicy
 from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
 from emu.cpu.pageset import (
     drain_local_pages,
@@ -14,8 +15,16 @@ from emu.cpu.pageset import (
     free_unref_page_commit,
     refresh_cpu_vm_stats,
 )  # fmt: skip
-from emu.cpu.task import do_set_mempolicy
-from emu.cpu.workqueue import cpu_at, drain_all_pages, poll, ring_doorbell, run_work, sleep_on_doorbell
+from emu.cpu.workqueue import (
+    cond_resched,
+    cpu_at,
+    drain_all_pages,
+    poll,
+    ring_doorbell,
+    run_work,
+    sleep_on_doorbell,
+    sleep_on_doorbell_until,
+)  # fmt: skip
 from emu.zone.event import trace_mm_page_free_batched
 from emu.zone.gfp import PF_MEMALLOC, gfp_zone
 from emu.zone.irq import local_irq_restore, local_irq_save
@@ -24,13 +33,15 @@ from emu.zone.mmzone import Cpu, Machine, Zone, cpu_record, page_record, pageset
 from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_head, PG_table, clear_flag, page_zone, pfn_to_page
 from emu.zone.sched import task_at
 from emu.zone.setup import set_threshold, setup_per_zone_wmarks
+from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import fold_zone
 from emu.zone.vmstat_items import NR_FREE_PAGES
 from emu.zone.zonelist import node_zonelist
-from shm.atomic import cpu_relax, fetch_add, load_acquire, store_release
+from shm.atomic import clock_ns, cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import core, entry, seam
 from shm.seqcount import write_seqcount_begin, write_seqcount_end
 from shm.struct import At, Struct, i8, i16, i32, i64, size_of, struct, u8, u32
+from shm.waitqueue import waitqueue_active
 
 OP_NOP = 0
 OP_ALLOC = 1  # nid < 0: under the task's policy
@@ -53,7 +64,9 @@ OP_THRESHOLD = 17
 OP_FREE_PFN = 18  # a page that no operation allocated: its owner is done with it
 OP_PREPARE = 19  # the first half of free_unref_page_list() for one such page
 OP_COMMIT = 20  # and the second
-OP_DRIVEN = 21  # from here on: emu.workload.driven_ops
+OP_MSLEEP = 21  # n milliseconds
+OP_WAIT_KSWAPD = 22  # until the kswapd of node nid sleeps, n milliseconds at most; its result: how many it took
+OP_DRIVEN = 23  # from here on: emu.workload.driven_ops
 
 
 @struct
@@ -178,12 +191,15 @@ def do_free_list(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
 
 
 @core
-def flip_mems_allowed(m: Machine, cpu: Cpu, index: int, nodemask: int) -> None:
-    """``cpuset_change_task_nodemask()`` on the task of another CPU: new mask between two bumps of its seqcount."""
+def flip_mems_allowed(m: Machine, cpu: Cpu, index: int, nodemask: int, pause: int) -> None:
+    """``cpuset_change_task_nodemask()`` on the task of another CPU: new mask between two bumps of its
+    seqcount; then a pause of so many ``cpu_relax()``."""
     task = task_at(m, cpu_record(m, cpu_at(m, index)).current)
     write_seqcount_begin(task.mems_allowed_seq)
     task.mems_allowed = nodemask
     write_seqcount_end(task.mems_allowed_seq)
+    for _ in range(pause):
+        cpu_relax()
 
 
 @core
@@ -244,7 +260,7 @@ def do_control(m: Machine, cpu: Cpu, op: Op) -> None:
     elif code == OP_MEMS_ALLOWED:
         task_at(m, cpu.current).mems_allowed = op.nodemask
     elif code == OP_FLIP_MEMS:
-        flip_mems_allowed(m, cpu, op.n, op.nodemask)
+        flip_mems_allowed(m, cpu, op.n, op.nodemask, max(op.handle, 0))
     elif code == OP_FOLD:
         refresh_cpu_vm_stats(m, cpu, op.n)
     else:
@@ -263,6 +279,21 @@ def do_zone_control(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
         fold_zone(m, cpu, zone)
     elif code == OP_THRESHOLD:
         set_threshold(m, zone, op.n)
+
+
+@core
+def do_wait(m: Machine, cpu: Cpu, op: Op) -> int:
+    """OP_MSLEEP, OP_WAIT_KSWAPD: milliseconds slept."""
+    waited = 0
+    while waited < op.n and cond_resched(m, cpu):
+        if op.code == OP_WAIT_KSWAPD and waitqueue_active(m.nodes[op.nid].kswapd_wait):
+            break
+        end = clock_ns() + NS_PER_MS
+        while clock_ns() < end and load_acquire(m, "stop") == 0:
+            sleep_on_doorbell_until(cpu, load_acquire(cpu, "doorbell"), end)
+            poll(m, cpu)
+        waited += 1
+    return waited
 
 
 @seam
@@ -285,6 +316,8 @@ def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
         do_free_list(m, cpu, op, handles)
     elif op.code >= OP_DRIVEN:
         do_driven(m, cpu, op, given)
+    elif op.code >= OP_MSLEEP:
+        op.pfn = do_wait(m, cpu, op)
     elif op.code >= OP_FREE_PFN:
         do_foreign_free(m, cpu, op, given)
     elif op.code != OP_NOP:

@@ -9,7 +9,6 @@ from emu.zone.gfp import (
     __GFP_MEMALLOC,
     __GFP_NOFAIL,
     __GFP_NOMEMALLOC,
-    __GFP_NORETRY,
     __GFP_NOWARN,
     ALLOC_CPUSET,
     ALLOC_HARDER,
@@ -22,7 +21,7 @@ from emu.zone.gfp import (
     GFP_NOWAIT,
     PF_MEMALLOC,
 )  # fmt: skip
-from emu.zone.vmstat_items import ALLOCSTALL, NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from tests.bench import Bench, bench, core, one_zone, two_nodes
 
 QUIET = __GFP_NOWARN
@@ -126,26 +125,6 @@ def test_failure_is_reported_unless_nowarn() -> None:
         assert [e["kind"] for e in b.events()] == [EV_ALLOC_FAILURE]
         assert b.alloc(gfp=GFP_KERNEL | QUIET) == -1
         assert len(b.events()) == 0
-
-
-@pytest.mark.parametrize(("gfp", "stalls"), [
-    (GFP_KERNEL, 1), (GFP_KERNEL | __GFP_NORETRY, 1), (GFP_ATOMIC, 0), (GFP_NOWAIT, 0),
-])  # fmt: skip
-def test_only_those_who_may_wait_try_to_reclaim(gfp: int, stalls: int) -> None:
-    with bench() as b:
-        exhausted(b)
-        before = b.cpu().vm_events[ALLOCSTALL + 2]
-        b.alloc(gfp=gfp | QUIET)
-        assert b.cpu().vm_events[ALLOCSTALL + 2] - before == stalls
-
-
-def test_memalloc_task_does_not_reclaim_for_itself() -> None:
-    with bench() as b:
-        exhausted(b)
-        b.task().process_flags = PF_MEMALLOC
-        before = b.cpu().vm_events[ALLOCSTALL + 2]
-        assert b.alloc(gfp=GFP_KERNEL | QUIET) == -1
-        assert b.cpu().vm_events[ALLOCSTALL + 2] == before
 
 
 def test_atomic_with_direct_reclaim_is_warned_of_and_not_atomic() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emu.cpu.task import EINVAL, MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED
+from emu.cpu.mempolicy import EINVAL, MPOL_BIND, MPOL_DEFAULT, MPOL_INTERLEAVE, MPOL_LOCAL, MPOL_PREFERRED
 from emu.zone.gfp import (
     __GFP_ACCOUNT,
     __GFP_ATOMIC,

@@ -159,14 +159,14 @@ def test_boost_grows_by_a_pageblock_up_to_its_bound(factor: int) -> None:
         zone = b.zone()
         most = naive.max_boost(zone.managed_pages, zone.watermark[2], factor)
         for step in range(1, 40):
-            assert core.boost_watermark(b.m, zone) == (most > 0)
+            assert core.boost_watermark(b.m, b.cpu(), zone) == (most > 0)
             assert zone.watermark_boost == min(512 * step, most)
 
 
 def test_tiny_zone_is_not_boosted() -> None:
     with bench(SMALL) as b:
         b.zone().managed_pages = 2047
-        assert not core.boost_watermark(b.m, b.zone())
+        assert not core.boost_watermark(b.m, b.cpu(), b.zone())
         b.zone().managed_pages = 4096
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from emu.workload.case import load_case
 from emu.zone import validate as v
+from emu.zone import validate_page as vp
+from emu.zone import validate_zone as vz
 from emu.zone.board import Board
 from emu.zone.boot import Tuning, shape_of
 from emu.zone.buddy import add_to_free_list, del_page_from_free_list, set_buddy_order
@@ -185,47 +187,47 @@ DAMAGE: list[tuple[Callable[..., Any], Callable[[Bench], Any], str]] = [
     (v.reserves_add_up, adds(lambda b: b.m, "totalreserve_pages", 1), "totalreserve_pages expected"),
     (v.events_account_for_pages, lambda b: adds(cpu, "online", 0)(b) or element(
         lambda b: b.cpu(1).vm_events, PGFREE, 1)(b), "(pgalloc"),
-    (v.geometry, adds(zone, "present_pages", 1), "node_present_pages"),
-    (v.geometry, adds(zone, "managed_pages", 1), "expected managed <= present <= spanned"),
-    (v.lists_are_linked, break_backward, "its prev link is expected"),
-    (v.lists_are_linked, break_forward, "its next link 0x5 is no page"),
-    (v.lists_are_linked, guard_on_list, "a guard of order"),
-    (v.nr_free_is_right, adds(lambda b: b.zone().free_area[10], "nr_free", 1), "order 10: nr_free expected"),
-    (v.heads_are_aligned, misalign, "order 1 Movable free list, expected aligned"),
-    (v.heads_are_buddies, lambda b: adds(lambda b: b.page(head(b)), "page_flags", -PG_buddy)(b), "expected PG_buddy"),
-    (v.heads_are_buddies, adds(lambda b: b.page(head(b)), "private", -1), "expected order 10, found 9"),
-    (v.heads_are_buddies, adds(lambda b: b.page(head(b)), "page_flags", 1), "expected a page of this zone"),
-    (v.blocks_dont_overlap, overlap, "inside another free block"),
-    (v.buddies_are_merged, unmerge, "free with its buddy of order 9"),
-    (v.strict_types_are_kept, mixed_types, "CMA free list, expected as its CMA block"),
-    (v.pcp_counts_are_right, adds(lambda b: b.pcp(), "count", -1), "cpu 0: pcp count expected"),
-    (v.pcp_counts_are_right, lambda b: pcp_page(b) and setattr(b.pcp(), "high", -1), "expected below high -1"),
-    (v.stamps_are_valid, lambda b: setattr(b.page(pcp_page(b)), "index", 3), "stamp expected 0, found 3"),
-    (v.pcp_pages_are_listed_once, list_twice, "on a pcp list and in a free block"),
-    (v.free_pages_are_counted, adds(lambda b: b.zone().vm_stat[0], "counter", 1), "nr_free_pages with differentials"),
-    (v.free_cma_is_counted, element(
+    (vz.geometry, adds(zone, "present_pages", 1), "node_present_pages"),
+    (vz.geometry, adds(zone, "managed_pages", 1), "expected managed <= present <= spanned"),
+    (vz.lists_are_linked, break_backward, "its prev link is expected"),
+    (vz.lists_are_linked, break_forward, "its next link 0x5 is no page"),
+    (vz.lists_are_linked, guard_on_list, "a guard of order"),
+    (vz.nr_free_is_right, adds(lambda b: b.zone().free_area[10], "nr_free", 1), "order 10: nr_free expected"),
+    (vz.heads_are_aligned, misalign, "order 1 Movable free list, expected aligned"),
+    (vz.heads_are_buddies, lambda b: adds(lambda b: b.page(head(b)), "page_flags", -PG_buddy)(b), "expected PG_buddy"),
+    (vz.heads_are_buddies, adds(lambda b: b.page(head(b)), "private", -1), "expected order 10, found 9"),
+    (vz.heads_are_buddies, adds(lambda b: b.page(head(b)), "page_flags", 1), "expected a page of this zone"),
+    (vz.blocks_dont_overlap, overlap, "inside another free block"),
+    (vz.buddies_are_merged, unmerge, "free with its buddy of order 9"),
+    (vz.strict_types_are_kept, mixed_types, "CMA free list, expected as its CMA block"),
+    (vz.pcp_counts_are_right, adds(lambda b: b.pcp(), "count", -1), "cpu 0: pcp count expected"),
+    (vz.pcp_counts_are_right, lambda b: pcp_page(b) and setattr(b.pcp(), "high", -1), "expected below high -1"),
+    (vz.stamps_are_valid, lambda b: setattr(b.page(pcp_page(b)), "index", 3), "stamp expected 0, found 3"),
+    (vz.pcp_pages_are_listed_once, list_twice, "on a pcp list and in a free block"),
+    (vz.free_pages_are_counted, adds(lambda b: b.zone().vm_stat[0], "counter", 1), "nr_free_pages with differentials"),
+    (vz.free_cma_is_counted, element(
         lambda b: b.pcp(cpu=1).vm_stat_diff, NR_FREE_CMA_PAGES, 1), "nr_free_cma with differentials"),
-    (v.diffs_are_small, element(lambda b: b.pcp(cpu=1).vm_stat_diff, 4, -126), "nr_zone_active_file differential"),
-    (v.diffs_are_small, lambda b: element(lambda b: b.pcp(cpu=1).numa_stat_diff, 3, 65535)(b), "numa differential"),
-    (v.watermarks_are_ordered, no_range, "watermarks expected min <= low <= high"),
-    (v.boost_is_bounded, adds(zone, "watermark_boost", 1 << 20), "watermark_boost expected in"),
-    (v.numa_adds_up, adds(lambda b: b.zone().numa_stat[NUMA_HIT], "counter", 1), "numa local + other expected"),
-    (v.numa_adds_up, adds(lambda b: b.zone().numa_stat[3], "counter", 1 << 30), "numa_interleave expected"),
-    (v.block_types_are_valid, lambda b: set_type(b, head(b), 7), "found type 7"),
-    (v.highatomic_is_counted, adds(zone, "nr_reserved_highatomic", 1), "nr_reserved_highatomic expected 0"),
-    (v.highatomic_is_counted, lambda b: set_type(b, head(b), MIGRATE_HIGHATOMIC), "expected 512"),
-    (v.highatomic_is_counted, adds(zone, "nr_reserved_highatomic", 4096), "found 4096"),
-    (v.isolation_is_counted, lambda b: set_type(b, head(b), MIGRATE_ISOLATE), "nr_isolate_pageblock expected 1"),
-    (v.untouched_blocks_are_free, lose_block, "block never used, expected on a free list"),
-    (v.listed_pages_are_unreferenced, adds(lambda b: b.page(small_head(b)), "refcount", -1), "a free block, refcount"),
-    (v.listed_pages_are_unreferenced, adds(lambda b: b.page(pcp_page(b)), "refcount", 1), "pcp list, refcount"),
-    (v.listed_pages_are_clean, adds(lambda b: b.page(small_head(b) + 1), "mapcount", 1), "expected mapcount -1"),
-    (v.listed_pages_are_clean, adds(lambda b: b.page(small_head(b) + 1), "mapping", 8), "expected no mapping"),
-    (v.listed_pages_are_clean, adds(lambda b: b.page(small_head(b)), "page_flags", PG_lru), "without flags"),
-    (v.buddies_are_listed, stray_buddy, "PG_buddy, expected on a free list"),
-    (v.no_page_is_lost, lose_page, "refcount 0 and on no list"),
-    (v.tails_name_their_head, wrong_tail, "expected to point at the head"),
-    (v.managed_is_conserved, adds(zone, "managed_pages", -1), "managed_pages expected"),
+    (vz.diffs_are_small, element(lambda b: b.pcp(cpu=1).vm_stat_diff, 4, -126), "nr_zone_active_file differential"),
+    (vz.diffs_are_small, lambda b: element(lambda b: b.pcp(cpu=1).numa_stat_diff, 3, 65535)(b), "numa differential"),
+    (vz.watermarks_are_ordered, no_range, "watermarks expected min <= low <= high"),
+    (vz.boost_is_bounded, adds(zone, "watermark_boost", 1 << 20), "watermark_boost expected in"),
+    (vz.numa_adds_up, adds(lambda b: b.zone().numa_stat[NUMA_HIT], "counter", 1), "numa local + other expected"),
+    (vz.numa_adds_up, adds(lambda b: b.zone().numa_stat[3], "counter", 1 << 30), "numa_interleave expected"),
+    (vz.block_types_are_valid, lambda b: set_type(b, head(b), 7), "found type 7"),
+    (vz.highatomic_is_counted, adds(zone, "nr_reserved_highatomic", 1), "nr_reserved_highatomic expected 0"),
+    (vz.highatomic_is_counted, lambda b: set_type(b, head(b), MIGRATE_HIGHATOMIC), "expected 512"),
+    (vz.highatomic_is_counted, adds(zone, "nr_reserved_highatomic", 4096), "found 4096"),
+    (vz.isolation_is_counted, lambda b: set_type(b, head(b), MIGRATE_ISOLATE), "nr_isolate_pageblock expected 1"),
+    (vz.untouched_blocks_are_free, lose_block, "block never used, expected on a free list"),
+    (vp.listed_pages_are_unreferenced, adds(lambda b: b.page(small_head(b)), "refcount", -1), "a free block, refcount"),
+    (vp.listed_pages_are_unreferenced, adds(lambda b: b.page(pcp_page(b)), "refcount", 1), "pcp list, refcount"),
+    (vp.listed_pages_are_clean, adds(lambda b: b.page(small_head(b) + 1), "mapcount", 1), "expected mapcount -1"),
+    (vp.listed_pages_are_clean, adds(lambda b: b.page(small_head(b) + 1), "mapping", 8), "expected no mapping"),
+    (vp.listed_pages_are_clean, adds(lambda b: b.page(small_head(b)), "page_flags", PG_lru), "without flags"),
+    (vp.buddies_are_listed, stray_buddy, "PG_buddy, expected on a free list"),
+    (vp.no_page_is_lost, lose_page, "refcount 0 and on no list"),
+    (vp.tails_name_their_head, wrong_tail, "expected to point at the head"),
+    (vz.managed_is_conserved, adds(zone, "managed_pages", -1), "managed_pages expected"),
 ]  # fmt: skip
 
 
@@ -238,8 +240,8 @@ def test_planted_damage_is_found_first(used: Bench, rule: object, damage: Callab
 
 
 def test_every_rule_has_its_damage() -> None:
-    rules = {*v.MACHINE_RULES, *v.ZONE_RULES, *v.PAGE_RULES}
-    rules |= {v.managed_is_conserved, v.events_account_for_pages, v.reserves_add_up}
+    rules = {*v.MACHINE_RULES, *vz.ZONE_RULES, *vp.PAGE_RULES}
+    rules |= {vz.managed_is_conserved, v.events_account_for_pages, v.reserves_add_up}
     assert rules == {rule for rule, _, _ in DAMAGE}
 
 

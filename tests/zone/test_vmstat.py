@@ -38,6 +38,7 @@ def test_tables_have_as_many_names_as_the_structs_have_room() -> None:
 def test_drift_goes_to_the_zone_beyond_the_threshold_only(seed: int) -> None:
     rnd = random.Random(seed)
     with bench() as b:
+        b.strict = False  # counters of nothing
         zone, pset, item = b.zone(), b.pcp(), 5
         threshold, total, global_, diff = pset.stat_threshold, 0, 0, 0
         for _ in range(300):
@@ -52,6 +53,7 @@ def test_drift_goes_to_the_zone_beyond_the_threshold_only(seed: int) -> None:
 
 def test_node_counters_drift_the_same_way() -> None:
     with bench() as b:
+        b.strict = False  # counters of nothing
         node = b.m.nodes[0]
         stat = record_at(NodeStat, b.base + node.per_cpu_nodestats)
         MOD_NODE(b.m, b.cpu(), node, NR_FILE_DIRTY, stat.stat_threshold)
@@ -78,6 +80,7 @@ def test_fold_empties_the_differentials_and_sets_the_expiry() -> None:
 
 def test_fold_node_moves_each_counter() -> None:
     with bench() as b:
+        b.strict = False  # counters of nothing
         node = b.m.nodes[0]
         stat = record_at(NodeStat, b.base + node.per_cpu_nodestats + 0 * NODESTAT_SIZE)
         stat.vm_node_stat_diff[3], stat.vm_node_stat_diff[7] = 2, -1

@@ -1,0 +1,186 @@
+"""``emu ctl``: change a running machine."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emu.cli.common import Json, UsageError, app, print_result
+from emu.cli.look import _attach
+
+if TYPE_CHECKING:
+    from emu.zone.mmzone import Machine
+
+_HELP = """sysctl vm.NAME[=VALUE...] | cpuset TASK mems=0-1 | mempolicy TASK bind=0 | oom_score_adj TASK=VALUE |
+memory ADDRESS offline|online|online_kernel|online_movable [SIZE] | kill TASK; a task is a pid or cpuN."""
+_MODES = {"default": 0, "preferred": 1, "prefer": 1, "bind": 2, "interleave": 3, "local": 4}
+_MODE_FLAGS = {"static": 1 << 15, "relative": 1 << 14}
+_ONLINE = {"online": 1, "online_kernel": 2, "online_movable": 3}
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def ctl(
+    words: Annotated[list[str], typer.Argument(help=_HELP, metavar="[MACHINE] COMMAND ARGUMENTS...")],
+    as_json: Json = False,
+) -> None:
+    """Change a running machine: sysctls, cpusets, memory policies, memory, tasks."""
+    name = None
+    if words[0] not in _COMMANDS:
+        name, words = words[0], words[1:]
+    if not words or words[0] not in _COMMANDS:
+        raise UsageError(f"ctl: not one of {', '.join(_COMMANDS)}")
+    board = _attach(name)
+    try:
+        data, lines = _COMMANDS[words[0]](board.m, words[1:])
+    finally:
+        board.segment.close()
+    print_result(as_json, data, lines)
+
+
+def _numbers(text: str, what: str) -> list[int]:
+    try:
+        return [int(word, 0) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f"{what}: {text!r} is not a number") from None
+
+
+def _assignment(words: list[str], usage: str) -> tuple[str, str]:
+    name, eq, value = "".join(words[:1]).partition("=")
+    if len(words) != 1 or not eq:
+        raise UsageError(f"ctl: give {usage}")
+    return name, value
+
+
+def _nodes(text: str) -> int:
+    mask = 0
+    for part in filter(None, text.split(",")):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not found or int(found[2] or found[1]) < int(found[1]) or int(found[2] or found[1]) > 63:
+            raise UsageError(f"{text!r} is not a list of nodes such as 0-1,3")
+        for nid in range(int(found[1]), int(found[2] or found[1]) + 1):
+            mask |= 1 << nid
+    return mask
+
+
+def _task(m: Machine, text: str) -> int:
+    """A task's place in the table, by pid or by the CPU whose own it is."""
+    from emu.zone.sched import TASK_SIZE, Task
+    from shm.struct import address_of, record_at
+
+    found = re.fullmatch(r"(cpu)?(\d+)", text)
+    if not found:
+        raise UsageError(f"{text!r} is not a task: give its pid, or cpuN")
+    number = int(found[2])
+    if found[1]:
+        if number >= m.nr_cpus:
+            raise UsageError(f"{text}: the machine has {m.nr_cpus} CPUs")
+        return number
+    for at in range(m.nr_tasks):
+        if record_at(Task, address_of(m) + m.tasks + at * TASK_SIZE).pid == number:
+            return at
+    raise UsageError(f"{text}: no task has this pid")
+
+
+def _ask(m: Machine, what: str, code: int, *args: int) -> int:
+    from emu.reclaim.ctl_client import refuse, request
+
+    result = request(m, code, *args)
+    if result < 0:
+        raise refuse(result, what)
+    return result
+
+
+def _sysctl(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl_client import set_sysctl
+    from emu.zone.sysctl import SYSCTLS, sysctl_read
+
+    if not words:
+        names = [name for name, what in SYSCTLS.items() if what.field]
+    else:
+        text = " ".join(words)
+        name, eq, value = text.partition("=")
+        name = name.removeprefix("vm.").strip()
+        if name not in SYSCTLS:
+            raise UsageError(f"vm.{name}: no such sysctl; there are {', '.join(SYSCTLS)}")
+        if eq:
+            set_sysctl(m, name, _numbers(value, f"vm.{name}"))
+        elif not SYSCTLS[name].field:
+            raise UsageError(f"vm.{name}: EACCES (it can only be written)")
+        names = [name] if SYSCTLS[name].field else []
+    values = {f"vm.{name}": sysctl_read(m, name) for name in names}
+    lines = [f"{name} = {' '.join(map(str, value))}" for name, value in values.items()]
+    return {name: value[0] if len(value) == 1 else value for name, value in values.items()}, lines
+
+
+def _cpuset(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl import CTL_CPUSET_MEMS
+
+    if len(words) != 2 or not words[1].startswith("mems="):
+        raise UsageError("ctl: give cpuset TASK mems=0-1")
+    mask = _nodes(words[1].removeprefix("mems="))
+    number = _task(m, words[0])
+    _ask(m, f"cpuset of {words[0]}", CTL_CPUSET_MEMS, number, mask)
+    return {"task": words[0], "mems": mask}, [f"{words[0]}: {words[1]}"]
+
+
+def _mempolicy(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl import CTL_MEMPOLICY
+
+    if len(words) != 2:
+        raise UsageError("ctl: give mempolicy TASK default|local|preferred=N|bind=N|interleave=N[=static|=relative]")
+    name, _, rest = words[1].partition("=")
+    nodes, _, flag = rest.partition("=")
+    if name not in _MODES or (flag and flag not in _MODE_FLAGS):
+        raise UsageError(f"{words[1]}: the policies are {', '.join(_MODES)}, with =static or =relative")
+    mode = _MODES[name] | _MODE_FLAGS.get(flag, 0)
+    _ask(m, f"policy of {words[0]}", CTL_MEMPOLICY, _task(m, words[0]), mode, _nodes(nodes))
+    return {"task": words[0], "policy": words[1]}, [f"{words[0]}: {words[1]}"]
+
+
+def _memory(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.config import parse_size
+    from emu.reclaim.ctl import CTL_OFFLINE, CTL_ONLINE
+    from emu.zone.mm_types import Vm
+    from shm.struct import address_of, record_at
+
+    if not 2 <= len(words) <= 3 or words[1] not in {"offline", *_ONLINE}:
+        raise UsageError("ctl: give memory ADDRESS offline|online|online_kernel|online_movable [SIZE]")
+    (address,) = _numbers(words[0], "address") or [-1]
+    block = record_at(Vm, address_of(m) + m.vm).memory_block
+    try:
+        pages = parse_size(words[2]) >> 12 if len(words) == 3 else block
+    except ValueError as err:
+        raise UsageError(str(err)) from err
+    what = f"memory at {address:#x}"
+    if words[1] == "offline":
+        _ask(m, what, CTL_OFFLINE, address >> 12, pages)
+    else:
+        _ask(m, what, CTL_ONLINE, address >> 12, pages, _ONLINE[words[1]])
+    data = {"address": address, "bytes": pages << 12, "state": words[1]}
+    return data, [f"{what}: {pages >> 8} MiB {words[1]}"]
+
+
+def _kill(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl import CTL_KILL
+
+    if len(words) != 1:
+        raise UsageError("ctl: give kill TASK")
+    _ask(m, f"task {words[0]}", CTL_KILL, _task(m, words[0]))
+    return {"killed": words[0]}, [f"{words[0]}: killed"]
+
+
+def _oom_score_adj(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl import CTL_OOM_SCORE_ADJ
+
+    name, text = _assignment(words, "oom_score_adj TASK=VALUE")
+    (value,) = _numbers(text, "oom_score_adj") or [0]
+    _ask(m, f"oom_score_adj of {name}", CTL_OOM_SCORE_ADJ, _task(m, name), value)
+    return {"task": name, "oom_score_adj": value}, [f"{name}: oom_score_adj {value}"]
+
+
+_COMMANDS = {
+    "sysctl": _sysctl, "cpuset": _cpuset, "mempolicy": _mempolicy, "memory": _memory, "kill": _kill,
+    "oom_score_adj": _oom_score_adj,
+}  # fmt: skip

@@ -1,0 +1,60 @@
+"""The machine's daemons: which processes there are besides the CPUs, and what each does in a turn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from emu.compact.kcompactd import kcompactd_round
+from emu.mm.disk import disk_round
+from emu.mm.flusher import flusher_round
+from emu.reclaim.ctl import ctl_serve
+from emu.reclaim.kswapd import kswapd_round
+from emu.reclaim.oom_reaper import oom_reaper_round
+from emu.zone.init_vm import disk_party, flusher_party, kcompactd_party, kswapd_party, reaper_party
+from emu.zone.mm_types import Vm
+from emu.zone.mmzone import Cpu, Machine
+from shm.core import as_entries
+from shm.struct import address_of, record_at
+
+__all__ = ["DAEMON_ENTRIES", "Daemon", "daemons_idle", "daemons_of"]
+
+DAEMON_ENTRIES = as_entries(kswapd_round, kcompactd_round, disk_round, flusher_round, oom_reaper_round)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A process: its name as in the kernel, its place among the parties, and one turn of its loop."""
+
+    name: str
+    index: int
+    turn: Callable[[Machine, Cpu], bool]
+
+
+def flusher_turn(m: Machine, cpu: Cpu) -> bool:
+    """The flusher also serves requests from outside (``emu ctl``), as any kernel thread could."""
+    served = ctl_serve(m, cpu)
+    return flusher_round(m, cpu) or served
+
+
+def daemons_of(m: Machine) -> list[Daemon]:
+    """All daemons of a machine."""
+
+    def of_node(turn: Callable[..., bool], nid: int) -> Callable[[Machine, Cpu], bool]:
+        return lambda m, cpu: turn(m, cpu, m.nodes[nid])
+
+    nodes = range(m.nr_nodes)
+    return [
+        *(Daemon(f"kswapd{nid}", kswapd_party(m, nid), of_node(kswapd_round, nid)) for nid in nodes),
+        *(Daemon(f"kcompactd{nid}", kcompactd_party(m, nid), of_node(kcompactd_round, nid)) for nid in nodes),
+        Daemon("disk", disk_party(m), disk_round),
+        Daemon("flusher", flusher_party(m), flusher_turn),
+        Daemon("oom_reaper", reaper_party(m), oom_reaper_round),
+    ]
+
+
+def daemons_idle(m: Machine) -> bool:
+    """Whether all of them sleep with nothing left to do."""
+    vm = record_at(Vm, address_of(m) + m.vm)
+    asleep = all(
+        waits.state & 0xFFFFFFFF for node in m.nodes[: m.nr_nodes] for waits in (node.kswapd_wait, node.kcompactd_wait)
+    )
+    return asleep and vm.disk.head == vm.disk.tail and not vm.oom_reaper_nr
