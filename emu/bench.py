@@ -1,8 +1,19 @@
-"""``emu bench``: nanoseconds per operation beside the real kernel's, boot, replay, compile.
+"""``emu bench``: nanoseconds per operation beside the real kernel's, boot, replay, compile, memory pressure.
 
 ``repeat``, ``bulk`` and ``rand`` are what allocator papers measure: half the memory held and one block allocated and
 freed; half the memory allocated and freed in order; the same freed at random. Every figure is of CPU processes, is the
 median of several rounds, and says what it was measured with.
+
+``slowpath``, ``reclaim``, ``compaction`` and ``kswapd`` are of machines short of memory, of sizes of their own
+(``emu.bench_pressure``), with all daemons running and a disk that takes no time:
+
+slowpath    ns of a pass through the slow path of a full machine with nothing to reclaim: ``nowait_ns`` of
+            ``GFP_NOWAIT``, ``noretry_ns`` of ``GFP_KERNEL | __GFP_NORETRY``, which tries direct reclaim once
+reclaim     pages that direct reclaim frees in a second: of a clean page cache, and anonymous ones to swap
+compaction  pageblocks that ``compact_node()`` makes free in a second where of three pages one is movable anonymous
+            memory, and pages migrated in a second
+kswapd      all zones at their low end: us from ``wakeup_kswapd()`` until kswapd has the request (``wake_us``) and until
+            the high watermark is reached (``balance_us``), with the ``pages`` between
 """
 
 import os
@@ -16,6 +27,7 @@ from typing import Any
 
 from rich.table import Table
 
+from emu.bench_pressure import MEASURED
 from emu.config import make_config
 from emu.programs import load_all
 from emu.replay import DEMO, Replay
@@ -30,7 +42,8 @@ __all__ = ["KERNEL", "KEYS", "bench", "table"]
 ROUNDS = 7
 PATTERNS = ("repeat_o0", "bulk_o0", "rand_o0", "repeat_o9", "bulk_o9", "rand_o9")
 OTHERS = ("boot", "replay", "cold_compile_s", "warm_start_s")
-KEYS = PATTERNS + OTHERS
+PRESSURE = tuple(MEASURED)
+KEYS = PATTERNS + OTHERS + PRESSURE
 # Linux 5.10.262's page_alloc.c in User Mode Linux (real code, no SMP locks or atomics) on a 2-core AMD EPYC virtual
 # machine: ns of an allocation and a free, or of the pair
 KERNEL: dict[tuple[str, int], tuple[int | None, int | None, int]] = {
@@ -141,7 +154,7 @@ def bench(
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(KEYS)}")
     load_all()
-    single: dict[str, Callable[[], Result]] = {"replay": _replay, "cold_compile_s": _cold, "warm_start_s": _warm}
+    single = {"replay": _replay, "cold_compile_s": _cold, "warm_start_s": _warm, **MEASURED}
     results = []
     for key in wanted:
         told(key)
@@ -158,6 +171,23 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
+def _gib(gib: float | None) -> str:
+    return "" if gib is None else f"{gib:g}"
+
+
+def _told(r: Result) -> str:
+    """What was measured under pressure."""
+    if r["key"] == "slowpath":
+        return f"GFP_NOWAIT {_number(r['nowait_ns'])} ns, GFP_KERNEL|__GFP_NORETRY {_number(r['noretry_ns'])} ns a pass"
+    if r["key"] == "reclaim":
+        return (
+            f"page cache {r['file_pages_per_second']:,.0f} pages/s, to swap {r['anon_pages_per_second']:,.0f} pages/s"
+        )
+    if r["key"] == "compaction":
+        return f"{r['pageblocks_per_second']:,.0f} pageblocks/s, {r['migrated_per_second']:,.0f} pages migrated/s"
+    return f"awake in {_number(r['wake_us'])} us, {r['pages']:,} pages in {_number(r['balance_us'])} us"
+
+
 def table(results: list[Result]) -> Table:
     """What people read."""
     out = Table(box=None, header_style="bold")
@@ -170,8 +200,9 @@ def table(results: list[Result]) -> Table:
         other += [f"{r['resident_bytes'] / 2**30:.2f} GiB resident"] if "resident_bytes" in r else []
         if "events_per_second" in r:
             other.append(f"{r['events_per_second']:,.0f} events/s, ordered {r['ordered_events_per_second']:,.0f}/s")
+        other += [_told(r)] if r["key"] in PRESSURE else []
         numbers = [_number(r.get(name)) for name in ("alloc_ns", "free_ns", "pair_ns")]
         out.add_row(
-            r["key"], str(r.get("gib", "")), str(r.get("procs", "")), *numbers, _number(kernel), ratio, ", ".join(other)
+            r["key"], _gib(r.get("gib")), str(r.get("procs", "")), *numbers, _number(kernel), ratio, ", ".join(other)
         )
     return out

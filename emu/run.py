@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from emu.config import ConfigError, MachineConfig
 from emu.cpu.process import Handler
 from emu.machine import CMD_WORKLOAD, Machine
 from emu.mm.filemap import create_file
-from emu.workload.catalogue import WORKLOADS, init_run, release_held
+from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.mm_types import AS_FILE, MAX_MMS
+from emu.zone.task_stats import slowpath_total
 from shm.atomic import load_acquire
 from shm.loader import Progress
 from shm.struct import address_of, record_at, size_of
@@ -51,6 +53,7 @@ class WorkloadReport:
     per_cpu: list[int]
     killed: int  # processes that the OOM killer took
     vmstat: dict[str, int]  # what reclaim and compaction counted, by the names of /proc/vmstat
+    slowpath: dict[str, Any]  # passes through the slow path and their reasons, of all tasks
 
 
 MAX_PARTS = 8  # workloads that a CPU does in turns
@@ -122,8 +125,8 @@ class WorkloadRun:
                 run = run_of(self.machine.board, i, p)
                 run.slots, run.nr_slots = at, slots
                 at += slots * size_of(PageSlot)
-                share = int(pages * config.fill) // config.cpus // len(self.parts)
-                init_run(run, name, seed=(config.seed * 1000 + i) * MAX_PARTS + p, pages=share, order=order)
+                want = int(pages // config.cpus * config.fill * shares(self.parts)[name])
+                init_run(run, name, seed=(config.seed * 1000 + i) * MAX_PARTS + p, pages=want, order=order)
                 run.target = config.operations
                 run.first_task, run.nr_tasks = i * TASKS_PER_CPU + WORKLOADS[name].task, WORKLOADS[name].tasks
                 run.shared_file = shared
@@ -172,7 +175,7 @@ class WorkloadRun:
             sum(r.frees for r in runs), sum(r.failed for r in runs), ops / seconds if seconds else 0.0,
             [sum(r.by_order[o] for r in runs) for o in range(11)],
             [sum(r.ops for r in runs[i * len(self.parts) : (i + 1) * len(self.parts)]) for i in cpus],
-            sum(r.killed for r in runs), self.counters(),
+            sum(r.killed for r in runs), self.counters(), slowpath_total(self.machine.m),
         )  # fmt: skip
 
     def __enter__(self) -> WorkloadRun:

@@ -302,15 +302,25 @@ def _wrapper(info: CoreInfo, context: Any, fndesc: Any) -> str:
     return str(module)
 
 
+def _batches(bitcodes: list[bytes], size: int = 32) -> list[list[bytes]]:
+    return [bitcodes[at : at + size] for at in range(0, len(bitcodes), size)]
+
+
+def _joined(modules: list[Any]) -> Any:
+    """One module of many. Each step takes time in proportion to the module that it adds to: hence batches."""
+    whole = llvm.parse_assembly("")
+    for module in modules:
+        whole.link_in(module)
+    return whole
+
+
 def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[str]) -> bytes:
     """One optimised object file; only ``entries`` keep their symbols."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # "flags |= bit" as a byte access is shorter, but the next read of all flags would wait until it is in the cache
     llvm.set_option("core", "-combiner-reduce-load-op-store-width=0")
-    whole = llvm.parse_assembly("")
-    for bitcode in bitcodes.values():
-        whole.link_in(llvm.parse_bitcode(bitcode))
+    whole = _joined([_joined([llvm.parse_bitcode(b) for b in batch]) for batch in _batches(list(bitcodes.values()))])
     for function in whole.functions:
         if function.is_declaration:
             continue

@@ -118,6 +118,7 @@ class Seam:
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.__core__ = CoreInfo(fn, inline=False, cold=True)
+        self.declared = fn
         self.__name__, self.__doc__ = fn.__name__, fn.__doc__
 
     def __call__(self, *args: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The cache lies in ``$EMU_CACHE`` (default ``~/.cache/emu``): ``bc/`` holds bitcode by function, ``obj/`` one object file
 by program. Names are hashes of everything the content depends on, files appear by rename, so writers never meet half
-a file; a lock file keeps two processes from compiling the same program at once.
+a file; a lock file keeps two processes from compiling the same functions, or linking the same program, at once.
 """
 
 import ctypes
@@ -43,10 +43,14 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _only_one() -> Any:
+def _only_one(what: str = "") -> Any:
+    """Nobody else compiles functions or, where ``what`` is a program's name, links that program."""
     cache_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(cache_dir() / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if what:
+            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(what[:12], 16))  # a byte for each program
+        else:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
@@ -61,14 +65,14 @@ class _Program:
         self.bitcode = {symbol: cache_dir() / "bc" / f"{key}.bc" for symbol, key in keys.items()}
         self.object = cache_dir() / "obj" / f"{program.key_of_program(keys.values(), self.entries)}.o"
 
-    def build(self, progress: Progress | None) -> bytes:
-        """Compile what the cache lacks, on all cores, then link."""
-        from shm import compiler
-
+    def compiled(self, progress: Progress | None) -> dict[str, bytes]:
+        """Bitcode of all functions: from the cache, or compiled now on all cores."""
         known = {s: p.read_bytes() for s, p in self.bitcode.items() if p.exists()}
         missing = [s for s in self.infos if s not in known]
         total = len(self.infos) + 1
         if missing:
+            from shm import compiler  # noqa: F401 - once, before the forks
+
             _forked.update(self.infos)
             workers = max(1, min(len(os.sched_getaffinity(0)), len(missing)))
             with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
@@ -77,10 +81,23 @@ class _Program:
                     _write(self.bitcode[symbol], known[symbol])
                     if progress:
                         progress(len(known), total, symbol)
-        linked = compiler.link({s: known[s] for s in self.infos}, self.infos, self.entries)
+        return known
+
+    def build(self, progress: Progress | None) -> None:
+        """Compile what the cache lacks, then link. Several processes may link different programs at the same time."""
+        with _only_one():
+            if self.object.exists():
+                return
+            known = self.compiled(progress)
+        with _only_one(self.object.stem):
+            if self.object.exists():
+                return
+            from shm import compiler
+
+            linked = compiler.link({s: known[s] for s in self.infos}, self.infos, self.entries)
+            _write(self.object, linked)
         if progress:
-            progress(total, total, "linked")
-        return linked
+            progress(len(known) + 1, len(known) + 1, "linked")
 
 
 _forked: dict[str, CoreInfo] = {}
@@ -119,16 +136,16 @@ def _new_engine() -> Any:
 def load(entries: Iterable[Entry], progress: Progress | None = None) -> None:
     """Bind native code to the entries: from the cache, or compiled now. Nothing to do when interpreted.
 
-    Call it before forking: children inherit the code. ``progress(done, total, what)`` is told while compiling.
+    Call it before forking: children inherit the code. ``progress(done, total, what)`` is told while compiling. The
+    entries are one program, also where some of them have their code from another one already.
     """
-    todo = [e for e in entries if e.native is None]
+    wanted = list(entries)
+    todo = [e for e in wanted if e.native is None]
     if INTERPRETED or not todo:
         return
-    made = _Program(todo)
+    made = _Program(wanted)
     if not made.object.exists():
-        with _only_one():
-            if not made.object.exists():
-                _write(made.object, made.build(progress))
+        made.build(progress)
     engine = _new_engine()
     code = llvm.ObjectFileRef.from_data(made.object.read_bytes())
     engine.add_object_file(code)

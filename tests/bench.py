@@ -1,9 +1,11 @@
 """A machine on the bench: small, without processes, and every function of the core callable in every mode.
 
-``core.rmqueue_bulk(...)`` is the compiled function (interpreted under EMU_MODE=interpreted). All of them are one
-program, so that a run of the tests compiles once. Import this module before a test machine is booted.
+``core.rmqueue_bulk(...)`` is the compiled function (interpreted under EMU_MODE=interpreted). All of them, those of the
+other rooms' benches and the emulator's own entries are one program (``tests.program``), so that a run of the tests
+compiles once, and a file alone meets the code that it meets in a full run.
 """
 
+import functools
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +13,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-import emu.cpu.dirty
-import emu.cpu.irq
-import emu.cpu.slowpath  # noqa: F401
+import emu.programs  # noqa: F401  # the bodies of all seams, whichever test comes first
 from emu.cpu import cpuset, free, mempolicy, page_alloc, pageset, slowpath, workqueue
 from emu.cpu.free import free_unref_page_list
 from emu.zone import (
@@ -24,6 +24,7 @@ from emu.zone import (
     highatomic,
     irq,
     kswapd_wake,
+    nodemask,
     page,
     pageblock,
     setup,
@@ -35,7 +36,7 @@ from emu.zone import list as lists
 from emu.zone.board import Board
 from emu.zone.boot import Shape, Tuning, ZoneShape
 from emu.zone.event import KINDS, Event
-from emu.zone.gfp import __GFP_MEMALLOC, __GFP_NOWARN, GFP_KERNEL
+from emu.zone.gfp import __GFP_MEMALLOC, __GFP_NOWARN, GFP_KERNEL, PF_KTHREAD
 from emu.zone.init import zones_of
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
 from emu.zone.mm_types import Vm
@@ -56,11 +57,11 @@ from emu.zone.mmzone import (
 from emu.zone.page import pfn_to_page
 from emu.zone.snapshot import pageset_of, view, walk
 from emu.zone.validate import validate
-from shm import loader
 from shm.atomic import fetch_add
 from shm.core import INTERPRETED, Entry, entry
 from shm.ring import Ring, ring_drain
 from shm.struct import At, Struct, address_of, i64, record_at, struct
+from tests import program
 
 PUBLISHED: tuple[tuple[Any, str], ...] = (
     (bad_page, "check_free_page check_new_page"),
@@ -77,8 +78,10 @@ PUBLISHED: tuple[tuple[Any, str], ...] = (
     (vmstat, "__mod_node_page_state __mod_zone_page_state fold_node fold_zone zone_page_state_snapshot"),
     (watermark, "__zone_watermark_ok zone_watermark_fast zone_watermark_ok zone_watermark_ok_safe"),
     (zonelist, "next_zones_zonelist node_zonelist"),
-    (cpuset, "__cpuset_node_allowed"),
-    (mempolicy, "do_set_mempolicy policy_node policy_nodemask"),
+    (nodemask, "nodes_remap nodes_fold nodes_onto"),
+    (cpuset, "__cpuset_node_allowed cpuset_create cpuset_destroy cpuset_set_mems cpuset_set_flag cpuset_attach"),
+    (cpuset, "cpuset_own_mems cpuset_hotplug"),
+    (mempolicy, "do_set_mempolicy mempolicy_nodemask_intersects policy_node policy_nodemask set_mempolicy_of"),
     (pageset, "drain_local_pages drain_pages_zone drain_zone_pages refresh_cpu_vm_stats rmqueue_bulk"),
     (free, "__free_pages"),
     (page_alloc, "__alloc_pages_nodemask alloc_flags_nofragment alloc_pages prepare_alloc_pages"),
@@ -87,16 +90,18 @@ PUBLISHED: tuple[tuple[Any, str], ...] = (
 )
 
 
+@functools.cache
 def _published(fn: Callable[..., Any]) -> Entry:
-    """An entry that does nothing but call a core function."""
+    """An entry that does nothing but call a core function; the same one whoever asks."""
     hints = get_type_hints(fn)
     back = hints.pop("return", None)
     names = ", ".join(hints)
     scope: dict[str, Any] = {**globals(), "_call": fn, **{f"T_{n}": t for n, t in hints.items()}}
     typed = ", ".join(f"{n}: T_{n}" for n in hints)
-    exec(f"def bench_{fn.__name__}({typed}) -> {'int' if back in (int, bool) else 'None'}:\n"
+    name = f"{fn.__core__.symbol}__bench"  # type: ignore[attr-defined]
+    exec(f"def {name}({typed}) -> {'int' if back in (int, bool) else 'None'}:\n"
          f"    {'return ' if back in (int, bool) else ''}_call({names})\n", scope)  # fmt: skip
-    return entry(scope[f"bench_{fn.__name__}"])  # type: ignore[return-value]
+    return entry(scope[name])  # type: ignore[return-value]
 
 
 core = types.SimpleNamespace(
@@ -263,12 +268,20 @@ class Bench:
     def take_all(self, order: int = 0, gfp: int = GFP_KERNEL, leave: int = 0) -> list[int]:
         """Allocate without regard to watermarks until nothing, or ``leave`` free pages, are left."""
         taken = []
-        while self.nr_free_now() > leave:
-            pfn = self.alloc(order, gfp | RESERVES)
-            if pfn < 0:
-                break
-            taken.append(pfn)
+        with self.kernel_thread():
+            while self.nr_free_now() > leave:
+                pfn = self.alloc(order, gfp | RESERVES)
+                if pfn < 0:
+                    break
+                taken.append(pfn)
         return taken
+
+    @contextmanager
+    def kernel_thread(self, cpu: int = 0) -> Iterator[None]:
+        """The CPU runs one. When memory is short, a user's task would wait for a kswapd, which nobody plays here."""
+        before, self.task(cpu).process_flags = self.task(cpu).process_flags, self.task(cpu).process_flags | PF_KTHREAD
+        yield
+        self.task(cpu).process_flags = before
 
     def nr_free_now(self) -> int:
         """Pages free by the lists' own counts."""
@@ -292,7 +305,7 @@ def bench(of: Shape | None = None, *, oom: bool = False, **tuning: Any) -> Itera
 
     Without ``oom`` its OOM killer is disabled (``oom_killer_disable()``): requests fail where it would kill or panic.
     """
-    loader.load(ENTRIES)  # apart from what boots a machine: the same program whoever came first
+    program.load()
     with Board.boot(of or one_zone(), Tuning(**tuning), ring_capacity=1 << 12, script_size=1 << 16) as board:
         made = Bench(board)
         record_at(Vm, made.base + made.m.vm).oom_killer_disabled = int(not oom)

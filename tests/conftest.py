@@ -4,7 +4,8 @@ Each process that runs tests keeps its segments in a directory of its own (``EMU
 by its tests, whoever else uses this machine; and it is the subreaper of its descendants, so a CPU whose parent was
 killed comes back to it instead of vanishing from sight. Both are looked at after each test, and at the end of the run.
 
-Compiled code is shared: the cache is the user's, or ``$EMU_CACHE``, and whoever comes first compiles for all.
+Compiled code is shared: the cache is the user's, or ``$EMU_CACHE``, and whoever comes first compiles for all, between
+the collection and the first test, whose time limit would be too short for it.
 """
 
 import ctypes
@@ -26,6 +27,7 @@ import pytest
 
 GRACE = 10.0  # s for a process that is already on its way out; nobody waits when nothing is left
 PREFIX = "pytest-emu-"
+ROOT = Path(__file__).parent.parent
 PR_SET_CHILD_SUBREAPER = 36
 LEAKS = pytest.StashKey[list[str]]()
 ROOM = pytest.StashKey[Path]()
@@ -138,6 +140,38 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     compiled = [item for item in items if item.get_closest_marker("compiled")]
     config.hook.pytest_deselected(items=compiled)
     items[:] = [item for item in items if item not in compiled]
+
+
+# Native code
+
+
+def build(mode: str, what: str) -> None:
+    """Have a program in the cache: in a process of its own, since the mode is a process's."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {what}"],
+        env=os.environ | {"EMU_MODE": mode}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.exit(f"the core can't be compiled ({mode}):\n{done.stderr}", pytest.ExitCode.TESTS_FAILED)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the programs that the tests will ask for. Each worker begins with another one, and they meet in the end."""
+    if session.config.option.collectonly or os.environ.get("EMU_MODE") == "interpreted":
+        return
+    wanted: list[tuple[str, str]] = []
+    mode = os.environ.get("EMU_MODE", "compiled")
+    emulator = "from emu.programs import load_all; load_all()"
+    if "tests.bench" in sys.modules:
+        wanted.append((mode, "from tests.program import load; load()"))
+    if "emu.machine" in sys.modules or any("run_emu" in getattr(item, "fixturenames", ()) for item in session.items):
+        wanted.append((mode, emulator))
+    if any(item.callspec.params.get("mode") == "checked" for item in session.items if hasattr(item, "callspec")):
+        wanted.append(("checked", emulator))
+    worker = getattr(session.config, "workerinput", {}).get("workerid", "gw0")
+    turn = int(worker.removeprefix("gw")) % max(len(wanted), 1)
+    for each in wanted[turn:] + wanted[:turn]:
+        build(*each)
 
 
 @pytest.fixture(autouse=True)

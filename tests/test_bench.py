@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from emu import bench as b
+from emu import bench_pressure as p
 
 PATTERN_FIELDS = {"key", "gib", "procs", "alloc_ns", "free_ns", "pair_ns", "kernel_pair_ns"}
 
@@ -49,6 +50,7 @@ def test_every_key_once_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(b, "load_all", lambda: None)
     monkeypatch.setattr(b, "_pattern", lambda key, gib, procs: {"key": key, "gib": gib, "procs": procs})
     monkeypatch.setattr(b, "_boot", lambda gib: {"key": "boot", "gib": gib})
+    monkeypatch.setattr(b, "MEASURED", {name: lambda name=name: {"key": name} for name in b.MEASURED})
     for name in ("_replay", "_cold", "_warm"):
         monkeypatch.setattr(b, name, lambda name=name: {"key": name})
     results = b.bench(gib=(1, 8), procs=(1, 2), told=told.append)
@@ -56,7 +58,8 @@ def test_every_key_once_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> N
     assert [r["key"] for r in results[:4]] == ["repeat_o0"] * 4
     assert [(r["gib"], r["procs"]) for r in results[:4]] == [(1, 1), (1, 2), (8, 1), (8, 2)]
     assert [r["gib"] for r in results if r["key"] == "boot"] == [1, 64, 1024]
-    assert len(results) == 6 * 4 + 3 + 3
+    assert len(results) == 6 * 4 + 3 + 3 + 4
+    assert [r["key"] for r in results[-4:]] == ["slowpath", "reclaim", "compaction", "kswapd"]
 
 
 def test_an_unknown_key_is_refused_before_anything_runs() -> None:
@@ -104,6 +107,10 @@ def test_the_table_says_what_was_measured() -> None:
             {"key": "boot", "gib": 1024, "seconds": 1.5, "resident_bytes": 5 << 28},
             {"key": "replay", "events_per_second": 2_500_000.0, "ordered_events_per_second": 800_000.0},
             {"key": "warm_start_s", "seconds": 0.61},
+            {"key": "slowpath", "gib": 0.25, "nowait_ns": 312.4, "noretry_ns": 4567.8},
+            {"key": "reclaim", "gib": 0.5, "file_pages_per_second": 1_234_567.8, "anon_pages_per_second": 98_765.4},
+            {"key": "compaction", "gib": 0.5, "pageblocks_per_second": 4321.0, "migrated_per_second": 1_000_000.4},
+            {"key": "kswapd", "gib": 1.0, "wake_us": 55.26, "balance_us": 1234.0, "pages": 2048},
         ]
     )  # fmt: skip
     lines = [line.split() for line in text.splitlines()]
@@ -112,3 +119,41 @@ def test_the_table_says_what_was_measured() -> None:
     assert lines[3] == ["boot", "1024", "1.50", "s,", "1.25", "GiB", "resident"]
     assert lines[4] == ["replay", "2,500,000", "events/s,", "ordered", "800,000/s"]
     assert lines[5] == ["warm_start_s", "0.61", "s"]
+    told = [line.strip().split(maxsplit=2) for line in text.splitlines()[6:]]
+    assert told == [
+        ["slowpath", "0.25", "GFP_NOWAIT 312 ns, GFP_KERNEL|__GFP_NORETRY 4,568 ns a pass"],
+        ["reclaim", "0.5", "page cache 1,234,568 pages/s, to swap 98,765 pages/s"],
+        ["compaction", "0.5", "4,321 pageblocks/s, 1,000,000 pages migrated/s"],
+        ["kswapd", "1", "awake in 55.3 us, 2,048 pages in 1,234 us"],
+    ]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines of 32 MiB, one round each."""
+    monkeypatch.setattr(p, "MIB", dict.fromkeys(p.MIB, 32))
+    for name, value in (("ROUNDS", 1), ("KSWAPD_PASSES", 2), ("SLOW_ALLOCS", 20)):
+        monkeypatch.setattr(p, name, value)
+
+
+PRESSURE_FIELDS = {
+    "slowpath": {"nowait_ns": (50, 1e8), "noretry_ns": (50, 1e8)},
+    "reclaim": {"file_pages_per_second": (100, 1e8), "anon_pages_per_second": (100, 1e8)},
+    "compaction": {"pageblocks_per_second": (1, 1e6), "migrated_per_second": (100, 1e8)},
+    "kswapd": {"wake_us": (1, 1e7), "balance_us": (5, 1e7), "pages": (20, 4096)},
+}
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("key", PRESSURE_FIELDS)
+def test_memory_pressure(key: str, tiny: None) -> None:
+    (result,) = b.bench([key])
+    assert (result.pop("key"), result.pop("gib")) == (key, 32 / 1024)
+    assert set(result) == set(PRESSURE_FIELDS[key])
+    for name, (low, high) in PRESSURE_FIELDS[key].items():
+        assert low <= result[name] <= high, name
+    if key == "slowpath":
+        assert result["nowait_ns"] < result["noretry_ns"]  # which tries direct reclaim
+    if key == "kswapd":
+        assert result["wake_us"] <= result["balance_us"]

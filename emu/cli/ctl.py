@@ -13,8 +13,10 @@ from emu.cli.look import _attach
 if TYPE_CHECKING:
     from emu.zone.mmzone import Machine
 
-_HELP = """sysctl vm.NAME[=VALUE...] | cpuset TASK mems=0-1 | mempolicy TASK bind=0 | oom_score_adj TASK=VALUE |
-memory ADDRESS offline|online|online_kernel|online_movable [SIZE] | kill TASK; a task is a pid or cpuN."""
+_HELP = """sysctl [vm.NAME[=VALUE...]] | tasks | kill TASK | oom_score_adj TASK=VALUE | cpuset TASK mems=0-1 |
+mempolicy TASK default|local|preferred=N|bind=N|interleave=N[=static|=relative] |
+memory ADDRESS offline|online|online_kernel|online_movable [SIZE]. A task is a pid (tasks lists them) or cpuN. MACHINE
+is a segment that emu ps lists, wanted only where several machines run."""
 _MODES = {"default": 0, "preferred": 1, "prefer": 1, "bind": 2, "interleave": 3, "local": 4}
 _MODE_FLAGS = {"static": 1 << 15, "relative": 1 << 14}
 _ONLINE = {"online": 1, "online_kernel": 2, "online_movable": 3}
@@ -23,14 +25,15 @@ _ONLINE = {"online": 1, "online_kernel": 2, "online_movable": 3}
 @app.command(context_settings={"ignore_unknown_options": True})
 def ctl(
     words: Annotated[list[str], typer.Argument(help=_HELP, metavar="[MACHINE] COMMAND ARGUMENTS...")],
+    machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps); default: the only one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change a running machine: sysctls, cpusets, memory policies, memory, tasks."""
-    name = None
-    if words[0] not in _COMMANDS:
+    name = machine
+    if words[0] not in _COMMANDS and name is None:
         name, words = words[0], words[1:]
     if not words or words[0] not in _COMMANDS:
-        raise UsageError(f"ctl: not one of {', '.join(_COMMANDS)}")
+        raise UsageError(f"ctl: {words[0] if words else 'no command'}: not one of {', '.join(_COMMANDS)}")
     board = _attach(name)
     try:
         data, lines = _COMMANDS[words[0]](board.m, words[1:])
@@ -153,6 +156,8 @@ def _memory(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
         pages = parse_size(words[2]) >> 12 if len(words) == 3 else block
     except ValueError as err:
         raise UsageError(str(err)) from err
+    if pages < block or pages % block or (address >> 12) % block:
+        raise UsageError(f"memory {' '.join(words)}: memory goes offline and online in blocks of {block >> 8}M")
     what = f"memory at {address:#x}"
     if words[1] == "offline":
         _ask(m, what, CTL_OFFLINE, address >> 12, pages)
@@ -160,6 +165,25 @@ def _memory(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
         _ask(m, what, CTL_ONLINE, address >> 12, pages, _ONLINE[words[1]])
     data = {"address": address, "bytes": pages << 12, "state": words[1]}
     return data, [f"{what}: {pages >> 8} MiB {words[1]}"]
+
+
+def _tasks(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The CPUs' tasks and the processes there are now: what the other commands take."""
+    from emu.zone.report import node_list, task_comm
+    from emu.zone.sched import TASK_SIZE, Task
+    from shm.struct import address_of, record_at
+
+    if words:
+        raise UsageError("ctl: tasks takes no arguments")
+    rows, lines = [], []
+    for at in range(m.nr_tasks):
+        task = record_at(Task, address_of(m) + m.tasks + at * TASK_SIZE)
+        if at < m.nr_cpus or task.alive:
+            row = {"task": f"cpu{at}" if at < m.nr_cpus else str(task.pid), "comm": task_comm(m, at)}
+            mems, adj = node_list(task.mems_allowed), task.oom_score_adj
+            rows.append({**row, "oom_score_adj": adj, "mems": mems})
+            lines.append(f"{row['task']:6} {row['comm']:12} oom_score_adj {adj:5}  mems {mems}")
+    return {"tasks": rows}, lines
 
 
 def _kill(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -181,6 +205,6 @@ def _oom_score_adj(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[s
 
 
 _COMMANDS = {
-    "sysctl": _sysctl, "cpuset": _cpuset, "mempolicy": _mempolicy, "memory": _memory, "kill": _kill,
+    "sysctl": _sysctl, "tasks": _tasks, "cpuset": _cpuset, "mempolicy": _mempolicy, "memory": _memory, "kill": _kill,
     "oom_score_adj": _oom_score_adj,
 }  # fmt: skip

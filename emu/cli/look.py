@@ -50,7 +50,7 @@ def _attach(name: str | None) -> Board:
     found = {s.name: s for s in segments()}
     alive = [s.name for s in found.values() if s.alive]
     if name is None and len(alive) != 1:
-        advice = f"name one of {', '.join(alive)}" if alive else "start one with emu run, or give --state FILE"
+        advice = f"give --machine {' or '.join(alive)}" if alive else "start one with emu run"
         raise UsageError(f"{len(alive)} machines are running: {advice}")
     name = name or alive[0]
     if name in found and not found[name].alive:
@@ -80,12 +80,15 @@ def check(
 
 @app.command()
 def bench(
-    keys: Annotated[list[str] | None, typer.Argument(help="repeat_o0 bulk_o0 ... boot replay")] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(help="repeat_o0 bulk_o0 ... boot replay ... slowpath reclaim compaction kswapd"),
+    ] = None,
     gib: Annotated[list[int] | None, typer.Option(help="Memory in GiB; repeatable (default 1 and 8).")] = None,
     procs: Annotated[list[int] | None, typer.Option(help="CPU processes; repeatable (default 1 and 2).")] = None,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure: ns per operation beside the real kernel's, boot, replay, compile."""
+    """Measure: ns per operation beside the real kernel's, boot, replay, compile, reclaim, compaction, kswapd."""
     from rich.console import Console
 
     from emu.bench import bench as measure

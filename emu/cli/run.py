@@ -29,12 +29,18 @@ from emu.cli.common import (
 )  # fmt: skip
 
 
+WORKLOAD_HELP = (
+    "One or several, each CPU does them in turns: hog,filecache. There are: bulk repeat rand frag pagefault network "
+    "thp mixed hog filecache forkstorm."
+)
+
+
 @app.command()
 def run(
     machine: Annotated[Path | None, typer.Argument(help="A machine.toml; options go on top of it.")] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
-    workload: Annotated[str | None, typer.Option(help="One or more: hog,filecache,network. All: bulk repeat rand frag pagefault network thp mixed hog "
-                     "filecache forkstorm.")] = None,
+    workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
+    swap: Annotated[str | None, typer.Option(help="Size of the swap device, such as 256M.")] = None,
     fill: Annotated[float | None, typer.Option(help="Part of the memory that the workloads together want.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
     operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
@@ -54,6 +60,7 @@ def run(
         boot,
         workload=workload,
         fill=fill,
+        swap=swap,
         duration=duration,
         operations=operations,
         seed=seed,
@@ -163,11 +170,20 @@ def verify(
     mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
     untraced: Annotated[bool, typer.Option("--untraced", help="At full speed, without comparing events.")] = False,
     show_reads: Annotated[bool, typer.Option("--reads", help="List the unlocked reads at another instant.")] = False,
+    own: Annotated[bool, typer.Option("--own", help="Our own reclaim, compaction, OOM killer: events side by side.")]
+    = False,
+    unpaced: Annotated[bool, typer.Option("--unpaced", help="With --own: kswapd runs as soon as it is woken.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="With --own: print one Markdown table instead.")] = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Compare with a real kernel, bit for bit: pages, lists, counters, events."""
     if mode:
         _in_mode(mode)
+    if own:
+        _verify_own(cases, unpaced, table, as_json, quiet)
+        return
+    if unpaced or table:
+        raise UsageError("--unpaced and --table go with --own")
     from emu.live import CompileProgress
     from emu.verify import verify_case
 
@@ -194,6 +210,42 @@ def verify(
     ]  # fmt: skip
     data = {"cases": [{**dataclasses.asdict(v), **t} for v, t in zip(verdicts, texts, strict=True)]}
     print_result(as_json, data, [f"{len(verdicts) - len(bad)} of {len(verdicts)} cases match"])
+    if bad:
+        raise typer.Exit(1)
+
+
+def _verify_own(paths: list[Path], unpaced: bool, table: bool, as_json: bool, quiet: bool) -> None:
+    """Each case on the emulator's own reclaim; exit status 1 if an invariant broke."""
+    from emu.live import CompileProgress
+    from emu.own import has_driver, markdown, run_own
+
+    verdicts = []
+    for path in _case_dirs(paths):
+        if not has_driver(path):
+            if not (as_json or quiet or table):
+                typer.echo(f"{path.name}: recorded from userland, there are no operations to run on their own")
+            continue
+        verdict = run_own(path, paced=not unpaced, progress=CompileProgress(quiet or as_json))
+        verdicts.append(verdict)
+        if not (as_json or table):
+            typer.echo(
+                f"{verdict.case}: {verdict.allocs:,} allocations, {verdict.failed_kernel:,} failed in the kernel, "
+                f"{verdict.failed:,} here; {verdict.agreement:.1%} with the same outcome"
+            )
+            for name, (kernel, ours) in verdict.counts.items():
+                if kernel or ours:
+                    typer.echo(f"    {name:<36}{kernel:>8,}{ours:>8,}")
+            for finding in verdict.findings:
+                typer.echo(f"    {finding}")
+    if not verdicts:
+        raise UsageError("no case there was recorded by a driver: --own needs operations (ops.jsonl.gz)")
+    if table:
+        typer.echo(markdown(verdicts))
+        return
+    bad = sum(bool(v.findings) for v in verdicts)
+    print_result(as_json, {"cases": [dataclasses.asdict(v) for v in verdicts]}, [
+        f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {'hold' if not bad else 'are broken'}"
+    ])
     if bad:
         raise typer.Exit(1)
 

@@ -10,6 +10,7 @@ CPU that it runs on; it empties them before it sleeps.
 from emu.compact.skip import reset_isolation_suitable
 from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
 from emu.cpu.wait import schedule_timeout
+from emu.cpu.workqueue import poll, sleep_on_doorbell_until
 from emu.mm.pagevec import lru_add_drain
 from emu.reclaim.balance import balance_pgdat
 from emu.reclaim.scan_control import LRUVEC_CONGESTED, PGDAT_DIRTY, PGDAT_WRITEBACK
@@ -22,8 +23,8 @@ from emu.zone.sched import task_at
 from emu.zone.setup import set_pgdat_percpu_threshold
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events
-from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY
-from shm.atomic import clock_ns, fetch_and, load_acquire
+from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PGSTEAL_KSWAPD
+from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire
 from shm.core import core, entry
 from shm.point import point, site
 from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
@@ -33,6 +34,8 @@ KSWAPD_NEW = 0
 KSWAPD_TRY_TO_SLEEP = 1
 KSWAPD_ASLEEP = 2
 NAP_NS = 100 * NS_PER_MS  # HZ / 10
+PACE_NS = 200 * NS_PER_MS
+PACE_SLICE_NS = 20_000
 ROUND_NS = 90 * NS_PER_MS  # how long a round sleeps at most
 KEEP = (1 << 32) - 1
 S_NAP = site("kswapd_try_to_sleep:prepare_to_wait nap")
@@ -152,10 +155,22 @@ def kswapd_take_request(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
     node.kswapd_highest_zoneidx = MAX_NR_ZONES
 
 
+@core(cold=True)
+def kswapd_gets_cpu(m: Machine, cpu: Cpu, k: Kswapd) -> None:
+    """A recorded run says when the kernel's scheduler let kswapd run: not before ``may_run``; but not for ever."""
+    deadline = clock_ns() + PACE_NS
+    while load_acquire(k, "may_run") <= k.runs and clock_ns() < deadline and load_acquire(m, "stop") == 0:
+        sleep_on_doorbell_until(cpu, load_acquire(cpu, "doorbell"), clock_ns() + PACE_SLICE_NS)
+        poll(m, cpu)
+
+
 @core
 def kswapd_work(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
     """Awake: one run of ``balance_pgdat()``. When it had to be content with a lower order kswapd thinks of sleep at
     that, but has kcompactd work for the order that was asked for."""
+    if k.runs < k.paced:
+        kswapd_gets_cpu(m, cpu, k)
+        k.stolen_before = cpu.vm_events[PGSTEAL_KSWAPD]
     kswapd_take_request(m, cpu, node, k)
     if load_acquire(m, "stop") != 0:
         return
@@ -167,6 +182,7 @@ def kswapd_work(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
         k.alloc_order = load_acquire(node, "kswapd_order")
         k.reclaim_order = k.alloc_order
         k.highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)
+    fetch_add(k, "runs", 1)
 
 
 @entry

@@ -19,7 +19,7 @@ from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import as_entries, entry
 
-__all__ = ["WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held"]
+__all__ = ["WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held", "shares"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ WORKLOADS: dict[str, Workload] = {
     "rand": Workload(rand, "allocate half the memory, free it in random order"),
     "frag": Workload(frag, "break memory up, then ask for large blocks", GFP_HIGHUSER_MOVABLE, 800),
     "pagefault": Workload(pagefault, "processes that fault memory in and exit"),
-    "network": Workload(network, "bursts of packets from atomic context"),
+    "network": Workload(network, "bursts of packets from atomic context", share=100),
     "thp": Workload(thp, "huge pages, single ones where there are none"),
     "mixed": Workload(mixed, "all of the above"),
     "hog": Workload(hog, "a process that fills its memory and uses it", share=1000, tasks=1),
     "filecache": Workload(filecache, "files read and written, larger than memory", share=1500, file=True),
-    "forkstorm": Workload(forkstorm, "short-lived processes", task=2, tasks=4),
+    "forkstorm": Workload(forkstorm, "short-lived processes", share=100, task=2, tasks=4),
 }
 
 
@@ -67,12 +67,18 @@ def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
     return given
 
 
+def shares(parts: list[str]) -> dict[str, float]:
+    """What part of a CPU's memory each workload wants: alone its own share, together all of it in that proportion."""
+    total = sum(WORKLOADS[name].share for name in parts)
+    return {name: WORKLOADS[name].share / (1000 if len(parts) == 1 else total) for name in parts}
+
+
 def init_run(run: Run, name: str, *, seed: int, pages: int, order: int = 0) -> None:
-    """Prepare a CPU's Run: ``pages`` is its part of the machine."""
+    """Prepare a CPU's Run, which wants so many pages."""
     run.workload = list(WORKLOADS).index(name)
     run.seed = run.random = (seed * 0x9E3779B97F4A7C15 + 1) & 0x7FFFFFFFFFFFFFFF or 1
     run.gfp, run.order = WORKLOADS[name].gfp, order
-    run.want = pages * WORKLOADS[name].share // 1000
+    run.want = pages
 
 
 WORKLOAD_ENTRIES = as_entries(*(w.entry for w in WORKLOADS.values()), release_held)

@@ -17,7 +17,7 @@ from emu.cpu.page_alloc import (
 from emu.cpu.pageset import free_unref_page_commit
 from emu.cpu.slowpath import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.task import current_gfp_context
-from emu.workload.script import Op, do_driven
+from emu.workload.script import OP_DRIVEN, Op, do_driven
 from emu.zone.event import trace_mm_page_alloc
 from emu.zone.gfp import (
     __GFP_DIRECT_RECLAIM,
@@ -67,16 +67,18 @@ from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.core import core, implements
 from shm.point import site
 
-OP_CONTEXT = 21  # the task: n = PF_* flags, nodemask = mems_allowed, order = in_interrupt, nid = rt, zid = OOM victim
-OP_ATTEMPT = 22  # n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones (ids) recorded as too low
-OP_WAKE = 23  # wake_all_kswapds() of an allocation's slow path
-OP_UNRESERVE = 24
-OP_ISOLATE = 25
-OP_ROTATE = 26
-OP_LRU = 27  # n of the block's pages in use, from pfn to pfn + handle, are on an LRU list
-OP_CUT_BOOST = 28  # kswapd takes n off the zone's boost
-OP_KSWAPD = 29  # n = KSWAPD_*
-OP_FREE_COMMIT = 30  # the second half of free_unref_page()
+# the task: n = PF_* flags, nodemask = mems_allowed, order = in_interrupt, nid = rt, zid = OOM victim
+OP_CONTEXT = OP_DRIVEN
+# n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones (ids) recorded as too low
+OP_ATTEMPT = OP_DRIVEN + 1
+OP_WAKE = OP_DRIVEN + 2  # wake_all_kswapds() of an allocation's slow path
+OP_UNRESERVE = OP_DRIVEN + 3
+OP_ISOLATE = OP_DRIVEN + 4
+OP_ROTATE = OP_DRIVEN + 5
+OP_LRU = OP_DRIVEN + 6  # n of the block's pages in use, from pfn to pfn + handle, are on an LRU list
+OP_CUT_BOOST = OP_DRIVEN + 7  # kswapd takes n off the zone's boost
+OP_KSWAPD = OP_DRIVEN + 8  # n = KSWAPD_*
+OP_FREE_COMMIT = OP_DRIVEN + 9  # the second half of free_unref_page()
 
 ATTEMPT_FAST = 0
 ATTEMPT_START = 1  # after the restart label

@@ -1,4 +1,4 @@
-"""``filecache``: a file larger than its share of memory is streamed through, with a part that is read again and again."""
+"""``filecache``: a file larger than its share of memory is streamed through; a part of it is read over and over."""
 
 from emu.mm.filemap import generic_file_read, generic_file_write
 from emu.workload.run import Run, breathe, random_below

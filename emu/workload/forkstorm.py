@@ -1,4 +1,4 @@
-"""``forkstorm``: short-lived processes: kernel stack, page tables, some memory of their own, a shared library mapped."""
+"""``forkstorm``: short-lived processes: kernel stack, page tables, memory of their own, a shared library mapped."""
 
 from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import alloc_pages

@@ -7,7 +7,7 @@ tasks. What kswapd, direct reclaim, compaction and the OOM killer do then is the
 import gzip
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step
 from emu.zone import event as e
 
-__all__ = ["COUNTS", "Count", "Dying", "counts_of_kernel", "counts_of_ours", "own_script", "tasks_of"]
+__all__ = ["COUNTS", "Count", "Dying", "counts_of_kernel", "counts_of_ours", "own_script", "runs_of_kswapd", "tasks_of"]
 
 OWN_OPS = {**OPS, "w": s.OP_MSLEEP, "g": s.OP_WAIT_KSWAPD}
 _TASK = re.compile(r"\[\s*(\d+)\]\s+\d+\s+\d+\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(-?\d+)\s+(\S+)")
@@ -35,15 +35,62 @@ class Dying:
     oom_score_adj: int
 
 
-def own_script(case: Case) -> list[Step]:
-    """The driver's operations, in script order."""
-    return [
-        Step(
-            op["seq"], OWN_OPS[op["op"]], op["cpu"], op.get("order", 0), op.get("gfp", 0), op["h"], op["nid"], 0,
-            op["nodemask"], op.get("n", 0), op["pfn"], op,
-        )
-        for op in case.ops
-    ]  # fmt: skip
+def own_script(case: Case, paced: bool) -> list[Step]:
+    """The driver's operations, in script order. ``paced``: with the places at which kswapd got a processor and was
+    done, which the scheduler decided and not memory management."""
+    out: list[Step] = []
+    gates = _gates(case) if paced else {}
+    for op in case.ops:
+        out += gates.get(op["seq"], [])
+        out.append(
+            Step(
+                op["seq"], OWN_OPS[op["op"]], op["cpu"], op.get("order", 0), op.get("gfp", 0), op["h"], op["nid"], 0,
+                op["nodemask"], op.get("n", 0), op["pfn"], op,
+            )
+        )  # fmt: skip
+    return out
+
+
+def runs_of_kswapd(case: Case) -> dict[int, int]:
+    """How often each node's kswapd ran."""
+    wakes = [line["nid"] for line in case.trace if line.event == "mm_vmscan_kswapd_wake"]
+    return {nid: wakes.count(nid) for nid in set(wakes)}
+
+
+def _gates(case: Case) -> dict[int, list[Step]]:
+    """By operation: what is done right before it. A run that began while an operation was going on may begin with it;
+    one that had ended before an operation began is waited for."""
+    out: dict[int, list[Step]] = {}
+    begun: dict[int, int] = {}
+    ended: dict[int, int] = {}
+    waiting: list[Step] = []  # for what has happened since the last operation began
+    stolen: dict[int, int] = {}
+    now: dict[str, Any] | None = None
+    ops = {op["seq"]: op for op in case.ops}
+    for line in case.trace:
+        if line.event == "oracle_op" and line.text.startswith("start"):
+            now = ops[line["seq"]]
+            out.setdefault(now["seq"], []).extend(replace(step, at=now["seq"], cpu=now["cpu"]) for step in waiting)
+            waiting = []
+        elif line.event == "mm_vmscan_kswapd_wake":
+            nid = line["nid"]
+            begun[nid] = begun.get(nid, 0) + 1
+            stolen[nid] = 0
+            place = now or case.ops[0]
+            gate = Step(place["seq"], s.OP_KSWAPD_RUNS, place["cpu"], nid=nid, n=begun[nid])
+            out.setdefault(place["seq"], []).append(gate)
+        elif line.event == "oracle_kswapd":
+            nid = line["nid"]
+            ended[nid] = ended.get(nid, 0) + 1
+            waiting = [step for step in waiting if step.nid != nid]
+            waiting.append(Step(line.seq, s.OP_KSWAPD_RAN, 0, nid=nid, n=ended[nid]))
+        elif line.event == "mm_vmscan_lru_shrink_inactive" and line.task.startswith("kswapd"):
+            nid = line["nid"]
+            stolen[nid] = stolen.get(nid, 0) + line["nr_reclaimed"]
+            waiting = [step for step in waiting if step.nid != nid]
+            done = Step(line.seq, s.OP_KSWAPD_STOLE, 0, nid=nid, n=begun.get(nid, 1), nodemask=stolen[nid])
+            waiting.append(done)
+    return out
 
 
 def tasks_of(case: Case) -> list[Dying]:

@@ -5,6 +5,7 @@ to the CPU's own task. The OOM killer may take a task at any time: :func:`alive`
 """
 
 from emu.mm.exit import do_exit
+from emu.mm.memcontrol import mem_cgroup_handle_over_high
 from emu.mm.memory import VM_FAULT_OOM, touch
 from emu.mm.mmap import mm_create
 from emu.reclaim.oom_exit import die_if_killed
@@ -56,7 +57,10 @@ def fork(m: Machine, cpu: Cpu, run: Run, k: int, comm: int) -> int:
 def step(m: Machine, cpu: Cpu, run: Run, mm: int, slot: int, write: int) -> bool:
     """The current process touches one page; false when there is no memory for it."""
     run.ops += 1
-    return touch(m, cpu, mm, slot, write) & VM_FAULT_OOM == 0
+    fault = touch(m, cpu, mm, slot, write)
+    if task_at(m, cpu.current).memcg_nr_pages_over_high != 0:
+        mem_cgroup_handle_over_high(m, cpu)  # on its way back to user space
+    return fault & VM_FAULT_OOM == 0
 
 
 @core

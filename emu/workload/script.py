@@ -29,13 +29,14 @@ from emu.zone.event import trace_mm_page_free_batched
 from emu.zone.gfp import PF_MEMALLOC, gfp_zone
 from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
+from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import Cpu, Machine, Zone, cpu_record, page_record, pageset_at, zone_at, zonelist_at
 from emu.zone.page import PAGE_FLAGS_CHECK_AT_FREE, PG_head, PG_table, clear_flag, page_zone, pfn_to_page
 from emu.zone.sched import task_at
 from emu.zone.setup import set_threshold, setup_per_zone_wmarks
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import fold_zone
-from emu.zone.vmstat_items import NR_FREE_PAGES
+from emu.zone.vmstat_items import NR_FREE_PAGES, PGSTEAL_KSWAPD
 from emu.zone.zonelist import node_zonelist
 from shm.atomic import clock_ns, cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import core, entry, seam
@@ -66,7 +67,10 @@ OP_PREPARE = 19  # the first half of free_unref_page_list() for one such page
 OP_COMMIT = 20  # and the second
 OP_MSLEEP = 21  # n milliseconds
 OP_WAIT_KSWAPD = 22  # until the kswapd of node nid sleeps, n milliseconds at most; its result: how many it took
-OP_DRIVEN = 23  # from here on: emu.workload.driven_ops
+OP_KSWAPD_RUNS = 23  # the n-th run of the kswapd of node nid may begin now
+OP_KSWAPD_RAN = 24  # it was over by now in the recorded kernel: wait for it, if there is one
+OP_KSWAPD_STOLE = 25  # in the n-th run it had reclaimed ``nodemask`` pages by now
+OP_DRIVEN = 26  # from here on: emu.workload.driven_ops
 
 
 @struct
@@ -111,6 +115,8 @@ handle_at = At(Handle)
 OP_SIZE = size_of(Op)
 HANDLE_SIZE = size_of(Handle)
 SPINS = 4000
+PACE_NS = 200_000_000
+PACE_SLICE_NS = 20_000
 
 
 @core
@@ -296,6 +302,27 @@ def do_wait(m: Machine, cpu: Cpu, op: Op) -> int:
     return waited
 
 
+@core
+def pace_kswapd(m: Machine, cpu: Cpu, op: Op) -> None:
+    """OP_KSWAPD_RUNS, OP_KSWAPD_RAN: kswapd and the script get on as they did in the recorded kernel."""
+    k = vm_at(m, m.vm).kswapds[op.nid]
+    kswapd = cpu_record(m, cpu_at(m, m.nr_cpus + op.nid))
+    if op.code == OP_KSWAPD_RUNS:
+        store_release(k, "may_run", op.n)
+        ring_doorbell(kswapd)
+        return
+    deadline = clock_ns() + (PACE_NS if op.code == OP_KSWAPD_RAN else PACE_NS // 50)
+    while load_acquire(k, "runs") < op.n and clock_ns() < deadline and cond_resched(m, cpu):
+        if waitqueue_active(m.nodes[op.nid].kswapd_wait):
+            if op.code == OP_KSWAPD_RAN:
+                store_release(k, "runs", op.n)  # it had no reason to run here
+            return
+        stolen = kswapd.vm_events[PGSTEAL_KSWAPD] - k.stolen_before
+        if op.code == OP_KSWAPD_STOLE and k.runs == op.n - 1 and stolen >= op.nodemask:
+            return
+        sleep_on_doorbell_until(cpu, load_acquire(cpu, "doorbell"), clock_ns() + PACE_SLICE_NS)
+
+
 @seam
 def do_driven(m: Machine, cpu: Cpu, op: Op, given: int) -> None:
     """Operations from OP_DRIVEN on; their bodies are in ``emu.workload.driven_ops``. ``given`` is the op's pfn."""
@@ -316,6 +343,8 @@ def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
         do_free_list(m, cpu, op, handles)
     elif op.code >= OP_DRIVEN:
         do_driven(m, cpu, op, given)
+    elif op.code >= OP_KSWAPD_RUNS:
+        pace_kswapd(m, cpu, op)
     elif op.code >= OP_MSLEEP:
         op.pfn = do_wait(m, cpu, op)
     elif op.code >= OP_FREE_PFN:

@@ -17,8 +17,8 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.sched import TASK_SIZE
 from emu.zone.mm_types import (
-    ADDRESS_SPACE_SIZE, GATHER_SIZE, MAX_FILES, MAX_MMS, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, SWAP_COUNT_SIZE, VM_SIZE, file_at,
-    file_record, mm_at, mm_record, vm_at,
+    ADDRESS_SPACE_SIZE, GATHER_SIZE, MAX_FILES, MAX_MMS, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, SWAP_COUNT_SIZE, VM_SIZE,
+    file_at, file_record, mm_at, mm_record, vm_at,
 )  # fmt: skip
 from emu.zone.page import PG_reserved, pfn_to_page
 from emu.zone.slab_types import slab_area_bytes

@@ -241,6 +241,10 @@ class Kswapd(Struct):
     reclaim_order: int = i32()
     highest_zoneidx: int = i32()
     cookie: int = i64()  # of its wait while it sleeps
+    paced: int = i64()  # its first so many runs begin when they are told to; 0: it runs as soon as it is woken
+    may_run: int = i64()
+    runs: int = i64()
+    stolen_before: int = i64()  # its PGSTEAL_KSWAPD when the present run began
 
 
 MMU_GATHER_BUNDLE = 8

@@ -337,7 +337,7 @@ class Cpu(Struct):
     answered: int = u32()  # the command that was done last
     command_code: int = i32()
     command_args: Array[int] = array(i64, 6)
-    result: int = i64()
+    capture: int = i64()  # current->capture_control: zone offset of a running direct compaction; 0: none
     doorbell: int = u32()  # grows when there is something new: a command, work, an interrupt, one's turn
     asleep: int = u32()  # sleeping on the doorbell
     bulk: ListHead = embed(ListHead)  # free_pcppages_bulk()'s pages on their way out
@@ -349,14 +349,14 @@ class Cpu(Struct):
     rx_next: int = i64()
     rx_dropped: int = i64()
     work_lock: Spinlock = embed(Spinlock)
+    vm_events: Array[int] = array(i64, NR_VM_EVENTS)
+    warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports
+    result: int = i64()  # of the last command; from here on nothing that the hot path looks at
     pagevecs: Array[Pagevec] = array(Pagevec, 6)  # PAGEVEC_* of emu.mm.pagevec
     scratch: Array[ListHead] = array(ListHead, 16)  # heads of the lists that reclaim and compaction keep while they run
-    capture: int = i64()  # current->capture_control: zone offset of a running direct compaction; 0: none
     capture_order: int = i32()
     capture_migratetype: int = i32()
     capture_page: int = i64()  # the captured pfn + 1
-    vm_events: Array[int] = array(i64, NR_VM_EVENTS)
-    warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports
 
 
 PD_INIT_ON_ALLOC = 1
@@ -426,9 +426,9 @@ class Machine(Struct):
     parent_bell: int = u32()  # grows when a CPU has an answer for the parent
     broken: int = i32()
     drain_busy: int = u32()  # pcpu_drain_mutex
+    nodes: Array[Node] = array(Node, MAX_NUMNODES)
     jiffies: int = i64()
     memcgs: Array[Memcg] = array(Memcg, MAX_MEMCGS)
-    nodes: Array[Node] = array(Node, MAX_NUMNODES)
 
 
 PAGE_SIZE_OF = size_of(Page)

@@ -7,7 +7,7 @@ from emu.zone.report import task_comm
 from emu.zone.sched import RESTART_REASONS, RETRY_REASONS, TASK_SIZE, Task
 from shm.struct import address_of, record_at
 
-__all__ = ["slowpath_counts"]
+__all__ = ["slowpath_counts", "slowpath_total"]
 
 
 def slowpath_counts(m: Machine) -> list[dict[str, Any]]:
@@ -22,3 +22,13 @@ def slowpath_counts(m: Machine) -> list[dict[str, Any]]:
                 "restarts_by": dict(zip(RESTART_REASONS, task.restarts_by, strict=True)),
             })  # fmt: skip
     return rows
+
+
+def slowpath_total(m: Machine) -> dict[str, Any]:
+    """The same of all tasks together; every reason is told, also of a machine that never was in the slow path."""
+    rows = slowpath_counts(m)
+    return {
+        "slowpaths": sum(row["slowpaths"] for row in rows), "retries": sum(row["retries"] for row in rows),
+        "retries_by": {name: sum(row["retries_by"][name] for row in rows) for name in RETRY_REASONS},
+        "restarts_by": {name: sum(row["restarts_by"][name] for row in rows) for name in RESTART_REASONS},
+    }  # fmt: skip

@@ -7,10 +7,6 @@ from typing import Any
 
 import pytest
 
-from emu.compact.kcompactd import kcompactd_do_work
-from emu.compact.skip import reset_isolation_suitable
-from emu.cpu.page_alloc import __alloc_pages_nodemask
-from emu.cpu.pageset import drain_local_pages
 from emu.workload.case import Line, _json, _lines, _trace
 from emu.workload.own_state import load_lruvecs
 from emu.zone.board import Board
@@ -18,13 +14,13 @@ from emu.zone.event import KINDS, Event
 from emu.zone.gfp import PF_KTHREAD
 from emu.zone.init_vm import kcompactd_party
 from emu.zone.lru import LRU_INACTIVE_ANON
-from emu.zone.mmzone import Cpu, Machine, Node
+from emu.zone.mmzone import Machine
 from emu.zone.snapshot import mem_map, walk
 from emu.zone.validate import validate
-from shm.core import as_entries, entry
 from shm.ring import Ring, ring_drain
 from shm.struct import address_of, record_at
-from tests.compact.world import direct_compact
+from tests import program
+from tests.compact.world import allocate, direct_compact, drain, kcompactd_works, kswapd_sleeps
 
 pytestmark = pytest.mark.slow
 CASE = Path(__file__).parent.parent / "cases" / "slow" / "compact_anon"
@@ -34,33 +30,6 @@ RESULTS = (
 )  # fmt: skip
 ASYNC = 2
 ALLOC_FLAGS = 0x840
-
-
-@entry
-def allocate(m: Machine, cpu: Cpu, gfp: int, order: int) -> int:
-    """One of the driver's allocations."""
-    return __alloc_pages_nodemask(m, cpu, gfp, order, 0, 0)
-
-
-@entry
-def kswapd_sleeps(m: Machine, cpu: Cpu, node: Node) -> None:
-    """What kswapd does for compaction before it sleeps."""
-    reset_isolation_suitable(m, cpu, node)
-
-
-@entry
-def kcompactd_works(m: Machine, cpu: Cpu, node: Node) -> None:
-    """kcompactd, woken."""
-    kcompactd_do_work(m, cpu, node)
-
-
-@entry
-def drain(m: Machine, cpu: Cpu) -> None:
-    """A CPU's part of ``drain_all_pages()``."""
-    drain_local_pages(m, cpu, 0)
-
-
-ENTRIES = as_entries(allocate, kswapd_sleeps, kcompactd_works, drain, direct_compact)
 
 
 def recorded(line: Line) -> str | None:
@@ -145,7 +114,8 @@ class Replay:
 @pytest.fixture
 def replay() -> Any:
     before = _json(CASE / "before.json.gz")
-    with Board.from_state(before, ring_capacity=1 << 16, entries=ENTRIES) as board:
+    program.load()
+    with Board.from_state(before, ring_capacity=1 << 16) as board:
         yield Replay(board, before)
 
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from emu.compact import defer, frag, kcompactd, skip, suitable
-from emu.compact.direct import (
-    compact_zone_order,
-)
+from emu.compact.direct import compact_zone_order
+from emu.compact.kcompactd import kcompactd_do_work
+from emu.compact.skip import reset_isolation_suitable
 from emu.cpu.free import __free_pages
-from emu.cpu.page_alloc import alloc_context, prepare_alloc_pages
+from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_context, prepare_alloc_pages
+from emu.cpu.pageset import drain_local_pages
 from emu.cpu.seams import __alloc_pages_direct_compact, should_compact_retry
 from emu.mm.isolate_lru import isolate_lru_page
 from emu.mm.migrate import (
@@ -35,10 +36,8 @@ from emu.zone.mm_types import MM_ANONPAGES, PTE_PRESENT, PTE_SHIFT, mm_record
 from emu.zone.mmzone import Cpu, Machine, Node, Zone, page_record
 from emu.zone.page import PAGE_MAPPING_ANON, PG_lru, pfn_to_page
 from emu.zone.vmstat_items import NR_ISOLATED_ANON, NR_LRU_BASE
-from shm import loader
 from shm.atomic import address
-from shm.core import OnStack, entry
-from tests.bench import ENTRIES as BENCH_ENTRIES
+from shm.core import OnStack, as_entries, entry
 from tests.bench import _published, bench, one_zone, word_at
 from tests.reclaim.lists import LIST_ENTRIES, Lists
 
@@ -211,13 +210,36 @@ def unmap_anon(m: Machine, cpu: Cpu, mm_id: int, pfn: int) -> None:
     put_page(m, cpu, pfn)
 
 
-ENTRIES.append(unmap_anon)
+@entry
+def allocate(m: Machine, cpu: Cpu, gfp: int, order: int) -> int:
+    """One of the driver's allocations."""
+    return __alloc_pages_nodemask(m, cpu, gfp, order, 0, 0)
+
+
+@entry
+def kswapd_sleeps(m: Machine, cpu: Cpu, node: Node) -> None:
+    """What kswapd does for compaction before it sleeps."""
+    reset_isolation_suitable(m, cpu, node)
+
+
+@entry
+def kcompactd_works(m: Machine, cpu: Cpu, node: Node) -> None:
+    """kcompactd, woken."""
+    kcompactd_do_work(m, cpu, node)
+
+
+@entry
+def drain(m: Machine, cpu: Cpu) -> None:
+    """A CPU's part of ``drain_all_pages()``."""
+    drain_local_pages(m, cpu, 0)
+
+
+ENTRIES += [unmap_anon, *as_entries(allocate, kswapd_sleeps, kcompactd_works, drain)]
 
 
 @contextmanager
 def world(of: Shape | None = None, **tuning: Any) -> Iterator[World]:
     """A machine on the bench with compaction; it has to be valid in the end."""
-    loader.load([*BENCH_ENTRIES, *ENTRIES])
     with bench(of or one_zone(4096), **{"watermark_boost_factor": 0, **tuning}) as b:
         w = World(b)
         yield w

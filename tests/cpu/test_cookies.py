@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emu.cpu import cookies
+from emu.cpu import cookies, seams
 from emu.cpu.cpuset import cpuset_change_task_nodemask
 from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
 from emu.cpu.slowpath import S_NOPAGE, S_RETRY, STEP_RESTART, STEP_RETRY
@@ -26,9 +26,10 @@ from emu.zone.sched import (
 from emu.zone.task_stats import slowpath_counts
 from shm import loader
 from shm.atomic import fetch_add
-from shm.core import core, entry
+from shm.core import Seam, core, entry
 from shm.point import Party, schedule_point
 from shm.struct import At, record_at
+from tests import program
 from tests.bench import Bench, _published, bench, shape
 
 TWO = shape([(nid, ZONE_NORMAL, 1024 + nid * 4096, 4096) for nid in range(2)], (0, 1))
@@ -61,7 +62,9 @@ def other_cpu(me: Party, where: int) -> None:
 
 
 record_vm = At(Vm)
-S = schedule_point.__core__  # type: ignore[attr-defined]
+HOOKED: Any = schedule_point
+SLOWPATH = getattr(seams, "__alloc_pages_slowpath")
+NOT_HERE = [each for each in vars(seams).values() if isinstance(each, Seam) and each is not SLOWPATH]
 
 
 @entry
@@ -82,12 +85,18 @@ BEGIN = _published(cookies.zonelist_iter_begin)
 
 @pytest.fixture(scope="module")
 def hooked() -> Iterator[None]:
-    body, S.body = S.body, other_cpu
+    """A program of its own: with the hook, and with nothing to reclaim, compact or kill, so that it's small."""
+    program.load()  # the tests' own keeps all bodies
+    bodies = {each.__core__: each.__core__.body for each in (HOOKED, *NOT_HERE)}
+    HOOKED.__core__.body = other_cpu
+    for each in NOT_HERE:
+        each.__core__.body = each.declared
     try:
         loader.load([alloc, alloc_nodemask, BEGIN])
         yield
     finally:
-        S.body = body
+        for info, body in bodies.items():
+            info.body = body
 
 
 @pytest.fixture
@@ -114,9 +123,10 @@ def exhaust(b: Bench, nid: int) -> None:
     """Take all of a node."""
     mems, b.task().mems_allowed = b.task().mems_allowed, 0b11
     scheduled, b.cpu().party.scheduled = b.cpu().party.scheduled, 0
-    for order in (9, 4, 1, 0):
-        while b.alloc(order, GFP_KERNEL | __GFP_THISNODE | __GFP_NOWARN | 0x20000, nid=nid) >= 0:
-            pass
+    with b.kernel_thread():
+        for order in (9, 4, 1, 0):
+            while b.alloc(order, GFP_KERNEL | __GFP_THISNODE | __GFP_NOWARN | 0x20000, nid=nid) >= 0:
+                pass
     b.task().mems_allowed, b.cpu().party.scheduled = mems, scheduled
     b.events()
     for i in range(3):

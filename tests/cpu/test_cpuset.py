@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from emu.cpu import cpuset, mempolicy
 from emu.cpu.cpuset import EACCES, EBUSY, EINVAL, ENODEV, ENOSPC
 from emu.cpu.mempolicy import (
     MPOL_BIND,
@@ -16,21 +15,19 @@ from emu.cpu.mempolicy import (
     MPOL_LOCAL,
     MPOL_PREFERRED,
 )  # fmt: skip
-from emu.zone import nodemask
 from emu.zone.ctl_types import CS_MEM_EXCLUSIVE, CS_MEM_HARDWALL, CS_MEMORY_MIGRATE, MAX_CPUSETS
 from emu.zone.gfp import __GFP_DMA32, __GFP_HARDWALL, __GFP_NOWARN, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_USER
 from emu.zone.mm_types import Vm
 from emu.zone.mmzone import ZONE_MOVABLE, ZONE_NORMAL
 from emu.zone.sched import PF_EXITING, Task
-from shm import loader
 from shm.struct import record_at
-from tests.bench import ENTRIES, Bench, _published, bench, core, shape
+from tests.bench import Bench, bench, core, shape
 
 FOUR = shape([(nid, ZONE_NORMAL, 1024 + nid * 4096, 4096) for nid in range(4)], (0, 1))
 NAMES = "cpuset_create cpuset_destroy cpuset_set_mems cpuset_set_flag cpuset_attach cpuset_own_mems cpuset_hotplug"
-CALLS = {name: _published(getattr(cpuset, name)) for name in NAMES.split()}
-POLICY = {name: _published(getattr(mempolicy, name)) for name in ("set_mempolicy_of", "mempolicy_nodemask_intersects")}
-MASKS = {name: _published(getattr(nodemask, name)) for name in ("nodes_remap", "nodes_fold", "nodes_onto")}
+CALLS = {name: getattr(core, name) for name in NAMES.split()}
+POLICY = {name: getattr(core, name) for name in ("set_mempolicy_of", "mempolicy_nodemask_intersects")}
+MASKS = {name: getattr(core, name) for name in ("nodes_remap", "nodes_fold", "nodes_onto")}
 ALLOWED = getattr(core, "__cpuset_node_allowed")
 
 
@@ -56,7 +53,6 @@ class Sets(Bench):
 
 @pytest.fixture
 def b() -> Iterator[Any]:
-    loader.load([*ENTRIES, *CALLS.values(), *POLICY.values(), *MASKS.values()])
     with bench(FOUR) as made:
         made.__class__ = Sets
         yield made
@@ -178,7 +174,6 @@ def test_node_without_memory_leaves_all_cpusets(b: Sets) -> None:
 
 
 def test_movable_only_cpuset_fails_kernel_requests_that_are_walled_in() -> None:
-    loader.load([*ENTRIES, *CALLS.values(), *POLICY.values(), *MASKS.values()])
     movable = shape([(0, ZONE_NORMAL, 1024, 4096), (1, ZONE_MOVABLE, 8192, 4096)], (0, 0))
     with bench(movable) as made:
         made.__class__ = Sets

@@ -5,45 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from emu.cpu.irq import IRQ_NET, IRQ_TIMER, net_stop, raise_irq
-from emu.cpu.page_alloc import alloc_pages
 from emu.machine import Machine
-from emu.programs import load_all
 from emu.zone.board import Board
 from emu.zone.boot import shape_of
-from emu.zone.irq import local_irq_restore, local_irq_save
-from emu.zone.mmzone import Cpu
-from emu.zone.mmzone import Machine as MachineRecord
 from emu.zone.validate import validate
-from shm import loader
-from shm.core import entry
-from shm.point import site
-
-HERE = site("test_irq:irqsave")
-
-
-@entry
-def masked_section(m: MachineRecord, cpu: Cpu) -> int:
-    """Interrupt entries seen inside and after a section with interrupts off: inside << 8 | after."""
-    flags = local_irq_save(cpu, HERE)
-    cpu.irq_pending = 1
-    nested = local_irq_save(cpu, HERE)
-    local_irq_restore(m, cpu, nested)
-    inside = cpu.irq_entries
-    local_irq_restore(m, cpu, flags)
-    return inside << 8 | cpu.irq_entries
-
-
-@entry
-def alloc_with_pending(m: MachineRecord, cpu: Cpu) -> int:
-    """An order-0 allocation; a pending interrupt comes in when rmqueue_pcplist() restores interrupts."""
-    cpu.irq_pending = 1
-    return alloc_pages(m, cpu, 0xCC0, 0)
+from tests import program
+from tests.cpu.entries import alloc_with_pending, masked_section
 
 
 @pytest.fixture
 def board() -> Iterator[Board]:
-    load_all()
-    loader.load([masked_section, alloc_with_pending])  # type: ignore[list-item]
+    program.load()
     with Board.boot(shape_of(1, [1 << 14])) as b:
         yield b
 

@@ -33,7 +33,8 @@ def after(shape: Shape, trace: int, seed: int) -> tuple[object, ...]:
         b.cpu().trace = trace
         for i, gfp in enumerate(GFPS):
             record_at(Word, b.base + b.m.script + (SLOTS + i) * 8).value = gfp
-        failed = [churn(b.m, b.cpu(), seed + i, scaled(20000), SLOTS, SLOTS, len(GFPS)) for i in range(3)]
+        with b.kernel_thread():
+            failed = [churn(b.m, b.cpu(), seed + i, scaled(20000), SLOTS, SLOTS, len(GFPS)) for i in range(3)]
         pages = view(b.m, Page, b.m.mem_map, b.m.max_pfn).tobytes()
         state = b.board.state()
         return failed, pages, {k: v for k, v in state.items() if k != "jiffies"}

@@ -19,6 +19,7 @@ from emu.zone.gfp import (
     GFP_ATOMIC,
     GFP_KERNEL,
     GFP_NOWAIT,
+    PF_KTHREAD,
     PF_MEMALLOC,
 )  # fmt: skip
 from emu.zone.vmstat_items import NR_FREE_PAGES
@@ -34,8 +35,9 @@ def warnings(b: Bench) -> list[str]:
 
 def depth(b: Bench, gfp: int) -> int:
     """How many pages are free when order-1 requests of a kind begin to fail."""
-    while b.alloc(1, gfp | QUIET) >= 0:
-        pass
+    with b.kernel_thread():
+        while b.alloc(1, gfp | QUIET) >= 0:
+            pass
     return int(b.zone().vm_stat[NR_FREE_PAGES].counter)
 
 
@@ -113,6 +115,8 @@ def test_who_may_use_the_reserves(gfp: int, task: dict[str, int], softirq: int, 
 
 
 def exhausted(b: Bench) -> None:
+    """Nothing is left, and the task isn't one that waits for kswapd."""
+    b.task().process_flags |= PF_KTHREAD
     b.take_all(order=4)
     b.take_all()
     b.events()

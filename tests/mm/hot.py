@@ -19,7 +19,6 @@ from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mm_types import Vm
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.snapshot import State
-from shm import loader
 from shm.atomic import load_acquire
 from shm.core import entry
 from shm.struct import record_at
@@ -74,7 +73,7 @@ def busy(m: Machine, cpu: Cpu) -> int:
     return failed
 
 
-HOT = (add_memory, remove_memory, offline_pages, online_pages, alloc_contig_range, free_contig_range,
+ENTRIES = (add_memory, remove_memory, offline_pages, online_pages, alloc_contig_range, free_contig_range,
        alloc_contig_pages, cma_alloc, cma_release, scan, int_sqrt, isolate, undo, touch,
        mmap_region, munmap, do_exit, file_write, mmap.mm_create, filemap.create_file,
        all_free, unmovable, busy)  # fmt: skip
@@ -106,7 +105,6 @@ class Hot(Bench):
 @contextmanager
 def hot(of: Shape, **tuning: Any) -> Iterator[Hot]:
     """Boot a machine of which memory can be taken away."""
-    loader.load([*HOT])
     with bench(of, **tuning) as made:
         made.__class__ = Hot
         yield made  # type: ignore[misc]

@@ -55,7 +55,6 @@ from emu.zone.page import PAGE_MAPPING_ANON, PG_swapbacked, PG_uptodate, pfn_to_
 from emu.zone.slab_types import SLAB_SIZE, Slab, SlabArea
 from emu.zone.validate_io import IO_BOOT_RULES, IO_RULES
 from emu.zone.vmstat import fold_node, fold_zone
-from shm import loader
 from shm.core import entry
 from shm.struct import record_at, size_of
 from tests.bench import Bench, _published, bench, one_zone
@@ -167,6 +166,7 @@ for _fn in (anon_page, file_page, fold, throttled, ratelimit_after, bandwidth_af
             slab.kmem_cache_alloc,
             slab.kmem_cache_free, slab.object_get, slab.object_put):  # fmt: skip
     io[_fn.__name__] = _fn
+ENTRIES = list(io.values())
 
 
 class IoBench(Bench):
@@ -242,7 +242,6 @@ class IoBench(Bench):
 @contextmanager
 def iobench(of: Shape | None = None, swap: int = 0, **tuning: Any) -> Iterator[IoBench]:
     """Boot one. The rules of swap, writeback, slab and memory cgroups hold at its end."""
-    loader.load(io.values())
     shape = of or one_zone()
     with bench(replace(shape, swap=swap), **tuning) as made:
         made.__class__ = IoBench

@@ -11,7 +11,6 @@ import numpy as np
 
 from emu.mm import (
     alloc,
-    drop_caches,
     filemap,
     memory,
     mlock,
@@ -51,7 +50,6 @@ from emu.zone.sched import Task, user_task
 from emu.zone.snapshot import pageset_of, view, walk
 from emu.zone.vmstat import fold_node, fold_zone
 from emu.zone.vmstat_items import NODE_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
-from shm import loader
 from shm.core import entry
 from shm.struct import record_at
 from tests.bench import Bench, _published, bench, one_zone
@@ -123,7 +121,7 @@ one_touch = memory.touch
 Thread, Happened = threading.Thread, threading.Event
 ENTRIES = [
     *vars(mm).values(), io_write, mkclean, switch_to, fold, touch_range, filemap.create_file, truncate.remove_file,
-    truncate.drop_pagecache, drop_caches.drop_caches, mmap.mm_create, disk_round, set_memcg_limit,
+    truncate.drop_pagecache, mmap.mm_create, disk_round, set_memcg_limit,
 ]  # fmt: skip
 
 
@@ -273,7 +271,6 @@ class MmBench(Bench):
 @contextlib.contextmanager
 def mm_bench(of: Shape | None = None, swap: int = 0, files: int = 8, mms: int = 8, **tuning: Any) -> Iterator[MmBench]:
     """A machine with a few files and tasks, valid when the test is done with it."""
-    loader.load(ENTRIES)
     with bench(replace(of or one_zone(), files=files, mms=mms, swap=swap), **tuning) as b:
         made = MmBench(b.board)
         yield made

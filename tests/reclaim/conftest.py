@@ -5,16 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from shm import loader
 from tests.bench import bench, one_zone
-from tests.reclaim.entries import ENTRIES
 from tests.reclaim.lists import Lists
 
 
 @pytest.fixture
 def lists() -> Iterator[Lists]:
     """One zone of 32 MiB, one CPU."""
-    loader.load(ENTRIES)
     with bench(one_zone(8192)) as b:
         yield Lists(b)
 
@@ -22,7 +19,6 @@ def lists() -> Iterator[Lists]:
 @pytest.fixture
 def swapping() -> Iterator[Lists]:
     """The same with 512 pages of swap, and a disk that takes no time."""
-    loader.load(ENTRIES)
     with bench(replace(one_zone(8192), swap=513)) as b:
         made = Lists(b)
         made.vm.disk.latency_ns = made.vm.disk.page_ns = 0

@@ -16,7 +16,7 @@ from emu.reclaim.ctl import CTL_ENTRIES
 from emu.reclaim.oom_control import OomControl, constrained_alloc, select_bad_process
 from emu.reclaim.oom_exit import reap_dead_task
 from emu.reclaim.oom_reaper import oom_reaper_round
-from emu.zone.boot import BOOT_ENTRIES, Shape
+from emu.zone.boot import Shape
 from emu.zone.event import REPORTS
 from emu.zone.gfp import __GFP_NOWARN, GFP_KERNEL
 from emu.zone.init_vm import reaper_party
@@ -24,10 +24,8 @@ from emu.zone.mm_types import COMMS, MM_SIZE, VM_WRITE, Mm, Vm
 from emu.zone.mmzone import AllocContext, Cpu, Machine
 from emu.zone.report import render
 from emu.zone.sched import TASK_SIZE, Task, user_task
-from shm import loader
 from shm.core import OnStack, entry
 from shm.struct import At, record_at
-from tests.bench import ENTRIES as BENCH_ENTRIES
 from tests.bench import Bench, _published, bench
 
 control_at = At(OomControl)
@@ -156,7 +154,6 @@ class Killer(Bench):
 @contextmanager
 def killer(of: Shape | None = None, **tuning: Any) -> Iterator[Killer]:
     """Boot a machine with an OOM killer."""
-    loader.load([*BOOT_ENTRIES, *BENCH_ENTRIES, *ENTRIES])  # one program
     with bench(of, oom=True, **tuning) as made:
         made.__class__ = Killer
         made.vm.oom_rs.interval_ns = made.vm.nopage_rs.interval_ns = 0  # type: ignore[attr-defined]

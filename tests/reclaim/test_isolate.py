@@ -8,9 +8,8 @@ from emu.zone.gfp import __GFP_DMA32, GFP_KERNEL, GFP_NOFS, PF_KSWAPD
 from emu.zone.page import PG_active, PG_lru, PG_mlocked
 from emu.zone.snapshot import walk
 from emu.zone.vmstat_items import NR_INACTIVE_FILE, NR_ISOLATED_FILE, PGSCAN_SKIP
-from shm import loader
 from tests.bench import bench, two_zones
-from tests.reclaim.entries import ENTRIES, delete_cached, free_rest, isolate, isolated_too_many, lock, put_back, unlock
+from tests.reclaim.entries import delete_cached, free_rest, isolate, isolated_too_many, lock, put_back, unlock
 from tests.reclaim.lists import INACTIVE_FILE, UNEVICTABLE, Lists, map_page
 
 L_PAGES = 0
@@ -19,7 +18,6 @@ L_PAGES = 0
 @pytest.fixture
 def two() -> Iterator[Lists]:
     """DMA32 below Normal."""
-    loader.load(ENTRIES)
     with bench(two_zones(8192)) as b:
         yield Lists(b)
 

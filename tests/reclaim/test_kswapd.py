@@ -17,10 +17,8 @@ from emu.zone.vmstat_items import (
     PGSTEAL_KSWAPD,
     PSWPOUT,
 )  # fmt: skip
-from shm import loader
 from tests.bench import bench, one_zone
 from tests.reclaim.entries import (
-    ENTRIES,
     balance,
     begin,
     kswapd_round,
@@ -39,7 +37,6 @@ QUEUED = 0xFFFFFFFF
 @pytest.fixture
 def lists() -> Iterator[Lists]:
     """32 MiB, swap, and kswapd played by its own party."""
-    loader.load(ENTRIES)
     with bench(replace(one_zone(8192), swap=513)) as b:
         made = Lists(b)
         made.vm.disk.latency_ns = made.vm.disk.page_ns = 0

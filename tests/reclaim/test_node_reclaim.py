@@ -7,9 +7,8 @@ import pytest
 from emu.cpu.seams import NODE_RECLAIM_FULL, NODE_RECLAIM_NOSCAN
 from emu.zone.gfp import GFP_ATOMIC, GFP_KERNEL, PF_MEMALLOC, PF_SWAPWRITE
 from emu.zone.vmstat_items import NR_SLAB_RECLAIMABLE_B, PGSCAN_ZONE_RECLAIM_FAILED
-from shm import loader
 from tests.bench import bench, two_nodes
-from tests.reclaim.entries import ENTRIES, node_reclaim, reclaimable, refresh
+from tests.reclaim.entries import node_reclaim, reclaimable, refresh
 from tests.reclaim.lists import Lists, dirty, map_page
 
 ZONE, WRITE, UNMAP = 1, 2, 4
@@ -19,7 +18,6 @@ LOCKED = 4
 @pytest.fixture
 def lists() -> Iterator[Lists]:
     """Two nodes with a CPU each; 200 pages of a file on node 0."""
-    loader.load(ENTRIES)
     with bench(two_nodes(8192)) as b:
         made = Lists(b)
         made.m.node_reclaim_mode = ZONE

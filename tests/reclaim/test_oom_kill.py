@@ -28,7 +28,7 @@ from shm.struct import dtype_of
 from tests.bench import one_zone, shape, two_zones
 from tests.reclaim.oom import DIE, EXIT_TASK, KILL, Killer, killer, may_oom
 
-CASES = Path(__file__).parents[3] / "shared" / "cases" / "slow" / "oom_kill" / "dmesg.txt.gz"
+CASES = Path(__file__).parents[1] / "cases" / "slow" / "oom_kill" / "dmesg.txt.gz"
 SMALL = {"min_free_kbytes": 512, "watermark_boost_factor": 0}
 
 

@@ -126,6 +126,16 @@ def test_only_what_is_new_is_compiled(cache: Path) -> None:
     assert (main(S(0), 1), other(S(0), 1)) == (2, 3)
 
 
+def test_a_program_is_the_same_whichever_of_its_entries_were_loaded_before(cache: Path) -> None:
+    loader.load([main])
+    loader.load([main, other])
+    main.native = other.native = None
+    told: list[str] = []
+    loader.load([main, other], progress=lambda done, total, what: told.append(what))
+    assert told == []
+    assert (main(S(0), 1), other(S(0), 1)) == (2, 3)
+
+
 def test_children_inherit_the_code(cache: Path) -> None:
     loader.load([main])
     pid = os.fork()

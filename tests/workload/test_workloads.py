@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emu.workload.catalogue import WORKLOAD_ENTRIES, WORKLOADS, init_run, release_held
+from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import SLOT_SIZE, PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.init import zones_of
@@ -15,9 +15,9 @@ from emu.zone.mmzone import Page
 from emu.zone.snapshot import view
 from emu.zone.validate import validate
 from emu.zone.vmstat_items import NR_FREE_PAGES
-from shm import loader
 from shm.core import INTERPRETED
 from shm.struct import record_at, records_at, size_of
+from tests import program
 from tests.bench import core, two_zones
 
 PAGES = 8192  # of each of two zones
@@ -35,7 +35,7 @@ class Bench:
         start = board.segment.base + self.m.script
         self.run = record_at(Run, start)
         self.run.slots, self.run.nr_slots = self.m.script + size_of(Run), pages + 64
-        init_run(self.run, name, seed=seed, pages=pages, order=order)
+        init_run(self.run, name, seed=seed, pages=int(pages * shares([name])[name]), order=order)
 
     def slices(self, count: int, budget: int = BUDGET) -> int:
         """So many slices; the operations they did."""
@@ -63,7 +63,7 @@ class Bench:
 
 @pytest.fixture(scope="module", autouse=True)
 def native() -> None:
-    loader.load([*WORKLOAD_ENTRIES, *vars(core).values()])
+    program.load()
 
 
 @contextmanager

@@ -7,9 +7,8 @@ import pytest
 
 from emu.zone.mm_types import Vm
 from emu.zone.sysctl import INT_MAX, INT_MIN, SYSCTLS, sysctl_read, sysctl_write
-from shm import loader
 from shm.struct import record_at
-from tests.bench import ENTRIES, Bench, bench, two_zones
+from tests.bench import Bench, bench, two_zones
 
 ACTIONS = ("compact_memory", "drop_caches")
 VALUES = [name for name in SYSCTLS if name not in ACTIONS]
@@ -17,7 +16,6 @@ VALUES = [name for name in SYSCTLS if name not in ACTIONS]
 
 @pytest.fixture
 def b() -> Iterator[Any]:
-    loader.load([*ENTRIES, sysctl_write])
     with bench(two_zones(8192)) as made:
         yield made
 
