@@ -9,7 +9,7 @@ import ctypes
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -43,15 +43,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _only_one(what: str = "") -> Any:
-    """Nobody else compiles functions or, where ``what`` is a program's name, links that program."""
+def _only_one(program: str) -> Iterator[Callable[[bool], None]]:
+    """Nobody else builds that program. The function given says whether nobody may compile functions either: one file
+    and one descriptor, since closing any other would give the program's lock away."""
     cache_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(cache_dir() / "lock", "w") as lock:
-        if what:
-            fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(what[:12], 16))  # a byte for each program
-        else:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        fcntl.lockf(lock, fcntl.LOCK_EX, 1, int(program[:12], 16))  # a byte for each program
+        yield lambda alone: fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_UN)
 
 
 class _Program:
@@ -85,13 +83,12 @@ class _Program:
 
     def build(self, progress: Progress | None) -> None:
         """Compile what the cache lacks, then link. Several processes may link different programs at the same time."""
-        with _only_one():
+        with _only_one(self.object.stem) as alone:
             if self.object.exists():
                 return
+            alone(True)
             known = self.compiled(progress)
-        with _only_one(self.object.stem):
-            if self.object.exists():
-                return
+            alone(False)
             from shm import compiler
 
             linked = compiler.link({s: known[s] for s in self.infos}, self.infos, self.entries)

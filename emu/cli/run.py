@@ -28,7 +28,6 @@ from emu.cli.common import (
     print_result,
 )  # fmt: skip
 
-
 WORKLOAD_HELP = (
     "One or several, each CPU does them in turns: hog,filecache. There are: bulk repeat rand frag pagefault network "
     "thp mixed hog filecache forkstorm."
@@ -243,9 +242,13 @@ def _verify_own(paths: list[Path], unpaced: bool, table: bool, as_json: bool, qu
         typer.echo(markdown(verdicts))
         return
     bad = sum(bool(v.findings) for v in verdicts)
-    print_result(as_json, {"cases": [dataclasses.asdict(v) for v in verdicts]}, [
-        f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {'hold' if not bad else 'are broken'}"
-    ])
+    print_result(
+        as_json,
+        {"cases": [dataclasses.asdict(v) for v in verdicts]},
+        [
+            f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {'hold' if not bad else 'are broken'}"
+        ],
+    )
     if bad:
         raise typer.Exit(1)
 

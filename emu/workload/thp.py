@@ -1,11 +1,12 @@
 """``thp``: regions backed by huge pages, with single pages where there are none."""
 
 from emu.workload.run import Run, breathe, give_back, random_below, take
-from emu.zone.gfp import __GFP_NORETRY, GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE_LIGHT
+from emu.zone.gfp import __GFP_DIRECT_RECLAIM, __GFP_NORETRY, GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE_LIGHT
 from emu.zone.mmzone import PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Cpu, Machine
 from shm.core import core, entry
 
 HUGE_GFP = GFP_TRANSHUGE_LIGHT | __GFP_NORETRY
+MADVISED_GFP = GFP_TRANSHUGE_LIGHT | __GFP_DIRECT_RECLAIM  # regions that asked for it: compacted for on the spot
 FALLBACK_PAGES = 16
 
 
@@ -18,7 +19,8 @@ def thp_step(m: Machine, cpu: Cpu, run: Run, limit: int) -> None:
             give_back(m, cpu, run, random_below(run, before))
         run.position = run.held * PAGEBLOCK_NR_PAGES >> 1
         return
-    if take(m, cpu, run, HUGE_GFP, PAGEBLOCK_ORDER):
+    gfp = MADVISED_GFP if random_below(run, 4) == 0 else HUGE_GFP
+    if take(m, cpu, run, gfp, PAGEBLOCK_ORDER):
         run.position += PAGEBLOCK_NR_PAGES
         return
     for _ in range(FALLBACK_PAGES):

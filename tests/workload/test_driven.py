@@ -14,6 +14,7 @@ from emu.zone.board import Board
 from emu.zone.event import Event, ring_at
 from shm.ring import ring_drain
 from shm.struct import address_of, dtype_of
+from tests import program
 
 CASE = Path(__file__).parent.parent / "cases" / "slow" / "slow_nothing"
 FIELDS = ("code", "cpu", "order", "gfp", "handle", "nid", "zid", "nodemask", "n", "pfn")
@@ -21,8 +22,9 @@ FIELDS = ("code", "cpu", "order", "gfp", "handle", "nid", "zid", "nodemask", "n"
 
 def replay(case: Case, steps: list[Step]) -> Driven:
     """Run the steps in this process, playing all CPUs."""
+    program.load()
     size = len(steps) * s.OP_SIZE + 4096
-    with Board.from_state(case.before, ring_capacity=1 << 15, script_size=size, entries=[s.run_ordered]) as board:
+    with Board.from_state(case.before, ring_capacity=1 << 15, script_size=size) as board:
         m = board.m
         ops = np.frombuffer((s.Op * len(steps)).from_address(address_of(m) + m.script), dtype=dtype_of(s.Op))
         for at, step in enumerate(steps):
