@@ -123,7 +123,8 @@ def run_own(
     kernel, emulator = counts_of_kernel(case), counts_of_ours(events)
     return Own(
         case.name, len(allocs), int(theirs.sum()), int(ours.sum()), int((theirs != ours).sum()), seconds,
-        {name: (kernel[name], emulator[name]) for name in kernel}, (_restarts_of_kernel(case), restarts[COOKIE]), restarts, findings,
+        {name: (kernel[name], emulator[name]) for name in kernel},
+        (_restarts_of_kernel(case), restarts[COOKIE]), restarts, findings,
     )  # fmt: skip
 
 

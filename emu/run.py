@@ -30,8 +30,8 @@ CMD_RELEASE = 7
 
 
 RECLAIM_EVENTS = (
-    "allocstall", "pgscan", "pgsteal", "pgactivate", "pgdeactivate", "pgrefill", "pgrotated", "pswp", "kswapd", "compact",
-    "oom_kill", "pgmajfault", "slabs_scanned", "pageoutrun", "pgmigrate", "drop_", "thp_fault", "workingset",
+    "allocstall", "pgscan", "pgsteal", "pgactivate", "pgdeactivate", "pgrefill", "pgrotated", "pswp", "kswapd",
+    "compact", "oom_kill", "pgmajfault", "slabs_scanned", "pageoutrun", "pgmigrate", "drop_", "thp_fault", "workingset",
 )  # fmt: skip
 SHARED_FILE_PAGES = 512
 

@@ -242,13 +242,9 @@ def _verify_own(paths: list[Path], unpaced: bool, table: bool, as_json: bool, qu
         typer.echo(markdown(verdicts))
         return
     bad = sum(bool(v.findings) for v in verdicts)
-    print_result(
-        as_json,
-        {"cases": [dataclasses.asdict(v) for v in verdicts]},
-        [
-            f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {'hold' if not bad else 'are broken'}"
-        ],
-    )
+    state = "are broken" if bad else "hold"
+    last = f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {state}"
+    print_result(as_json, {"cases": [dataclasses.asdict(v) for v in verdicts]}, [last])
     if bad:
         raise typer.Exit(1)
 
