@@ -17,6 +17,7 @@ from emu.zone.validate import validate
 
 RunEmu = Callable[..., CompletedProcess[str]]
 CASES = Path(__file__).parent / "cases" / "slow"
+OUTCOMES = {"compact_anon": 0.9, "oom_kill": 0.95, "reclaim_cache": 0.95}  # least share; others depend on the host
 pytestmark = [pytest.mark.compiled, pytest.mark.slow]
 
 
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.compiled, pytest.mark.slow]
 def test_own_reclaim_keeps_the_invariants_and_most_outcomes(name: str) -> None:
     verdict = run_own(CASES / name)
     assert verdict.findings == ()
-    assert verdict.agreement > 0.6
+    assert verdict.agreement > OUTCOMES.get(name, 0.6)
     kernel, ours = verdict.counts["mark_victim"]
     assert kernel == ours
     assert (verdict.restarts[0] > 0) == (verdict.restarts[1] > 0) == (sum(verdict.restarts_by.values()) > 0)
