@@ -7,6 +7,9 @@
     movable = "64M"          # of each node
     cma = "16M"
     swap = "256M"
+    memcg_max = "64M"        # memory.max of the workload's processes; memcg_high: memory.high
+    disk_latency = 100       # microseconds
+    disk_bandwidth = "400M"  # per second
     seed = 1
     workload = "mixed"
     duration = 5.0
@@ -30,12 +33,14 @@ from emu.zone.boot import Shape, ShapeError, Tuning, shape_of
 from emu.zone.mmzone import (
     MAX_CPUS,
     MAX_NUMNODES,
+    PAGE_SHIFT,
     PD_CHECK,
     PD_INIT_ON_ALLOC,
     PD_INIT_ON_FREE,
     PD_OWNER,
     PD_POISON,
 )  # fmt: skip
+from emu.zone.sysctl import SYSCTLS
 
 __all__ = ["Boot", "ConfigError", "MachineConfig", "Sysctl", "load_config", "parse_size"]
 
@@ -64,6 +69,12 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_AT_BOOT = (
+    "min_free_kbytes", "watermark_boost_factor", "watermark_scale_factor", "percpu_pagelist_fraction",
+    "zone_reclaim_mode", "swappiness", "dirty_ratio", "lowmem_reserve_ratio",
+)  # fmt: skip
+
+
 class Sysctl(_Strict):
     """``/proc/sys/vm``"""
 
@@ -75,6 +86,34 @@ class Sysctl(_Strict):
     swappiness: int = Field(default=60, ge=0, le=200)
     dirty_ratio: int = Field(default=20, ge=0, le=100)
     lowmem_reserve_ratio: tuple[int, int, int, int] = (256, 256, 32, 0)
+    # None: the kernel's default. Written when the machine has booted, as by `emu ctl`
+    dirty_background_ratio: int | None = None
+    dirty_expire_centisecs: int | None = None
+    dirty_writeback_centisecs: int | None = None
+    vfs_cache_pressure: int | None = None
+    compaction_proactiveness: int | None = None
+    extfrag_threshold: int | None = None
+    compact_unevictable_allowed: int | None = None
+    min_unmapped_ratio: int | None = None
+    min_slab_ratio: int | None = None
+    panic_on_oom: int | None = None
+    oom_kill_allocating_task: int | None = None
+    oom_dump_tasks: int | None = None
+    numa_stat: int | None = None
+    page_cluster: int | None = Field(default=None, alias="page-cluster")
+
+    @model_validator(mode="after")
+    def _in_range(self) -> "Sysctl":
+        for name, value in self.later().items():
+            what = SYSCTLS[name]
+            if not what.low <= value <= what.high:
+                raise ValueError(f"{name}: {value} is not in [{what.low}, {what.high}]")
+        return self
+
+    def later(self) -> dict[str, int]:
+        """Those that are written when the machine has booted."""
+        given = self.model_dump(by_alias=True, exclude_none=True)
+        return {name: value for name, value in given.items() if name not in _AT_BOOT}
 
 
 class Boot(_Strict):
@@ -89,6 +128,8 @@ class Boot(_Strict):
     page_reporting: bool = False
     transparent_hugepage: bool = True
     deferred_struct_pages: bool = False
+    no_cpuset_cookie: bool = False  # the slow path doesn't look whether its cpuset has changed
+    no_zonelist_cookie: bool = False  # nor the zonelists
 
 
 class MachineConfig(_Strict):
@@ -100,6 +141,10 @@ class MachineConfig(_Strict):
     movable: Size = 0
     cma: Size = 0
     swap: Size = 0
+    memcg_max: Size = 0
+    memcg_high: Size = 0
+    disk_latency: int = Field(default=100, ge=0)
+    disk_bandwidth: Size = 400 << 20
     hotplug: Size = 0  # room for memory that is plugged in at run time
     memory_block: Size = 0  # what goes offline and online together; 0: 128M, or less on a small machine
     seed: int = 1
@@ -120,6 +165,8 @@ class MachineConfig(_Strict):
             raise ValueError(f"cma: {self.cma} bytes is no multiple of 4M: smaller parts would merge with other memory")
         if self.swap and not 1 << 20 <= self.swap <= 1 << 37:
             raise ValueError(f"swap: {self.swap} bytes, a swap device has from 1 MiB to 128 GiB")
+        if self.disk_bandwidth < 1 << 20:
+            raise ValueError(f"disk_bandwidth: {self.disk_bandwidth} bytes a second, 1M is the least")
         if self.cma and self.cma >= min(self.node_bytes()) // 2:
             raise ValueError(f"cma: {self.cma >> 20} MiB is half of a node or more")
         if self.memory_block and (self.memory_block < 4 << 20 or self.memory_block & (self.memory_block - 1)):
@@ -151,9 +198,12 @@ class MachineConfig(_Strict):
             | PD_INIT_ON_FREE * b.init_on_free | PD_CHECK * b.debug_pagealloc
         )  # fmt: skip
         return Tuning(
-            **s.model_dump(), page_debug=debug, debug_guardpage_minorder=b.debug_guardpage_minorder,
-            page_reporting=b.page_reporting, transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
-            deferred=b.deferred_struct_pages, lock_stat=self.lock_stat,
+            **s.model_dump(include=set(_AT_BOOT)), page_debug=debug,
+            debug_guardpage_minorder=b.debug_guardpage_minorder, page_reporting=b.page_reporting,
+            transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
+            deferred=b.deferred_struct_pages, lock_stat=self.lock_stat, no_cpuset_cookie=b.no_cpuset_cookie,
+            no_zonelist_cookie=b.no_zonelist_cookie, disk_latency_ns=self.disk_latency * 1000,
+            disk_page_ns=(1_000_000_000 << PAGE_SHIFT) // self.disk_bandwidth,
         )  # fmt: skip
 
 

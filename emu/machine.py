@@ -38,6 +38,7 @@ from emu.zone.init import EXIT_OWNER_DEAD
 from emu.zone.init_vm import vm_of
 from emu.zone.mmzone import ZONE_NAMES, Cpu
 from emu.zone.snapshot import State
+from emu.zone.sysctl import SYSCTLS, sysctl_write
 from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire, store_release
 from shm.loader import Progress
 from shm.point import site_name
@@ -127,6 +128,8 @@ class Machine:
             shape = self.config.shape()
             self.board = Board.boot(shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16)
         self.m = self.board.m
+        for name, value in self.config.sysctl.later().items():
+            sysctl_write(self.m, self.board.cpu(0), SYSCTLS[name].number, 0, value)
         self.processes = self.m.nr_cpus if processes is None else processes
         if self.config.trace:
             self.trace(True)

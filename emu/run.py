@@ -15,7 +15,7 @@ from emu.mm.filemap import create_file
 from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import PageSlot, Run
 from emu.zone.board import Board
-from emu.zone.mm_types import AS_FILE, MAX_MMS
+from emu.zone.mm_types import AS_FILE, AS_SHMEM, MAX_MMS
 from emu.zone.task_stats import slowpath_total
 from shm.atomic import load_acquire
 from shm.loader import Progress
@@ -32,6 +32,7 @@ CMD_RELEASE = 7
 RECLAIM_EVENTS = (
     "allocstall", "pgscan", "pgsteal", "pgactivate", "pgdeactivate", "pgrefill", "pgrotated", "pswp", "kswapd",
     "compact", "oom_kill", "pgmajfault", "slabs_scanned", "pageoutrun", "pgmigrate", "drop_", "thp_fault", "workingset",
+    "unevictable",
 )  # fmt: skip
 SHARED_FILE_PAGES = 512
 
@@ -97,9 +98,9 @@ def parts_of(config: MachineConfig) -> list[str]:
         raise ConfigError(f"workload {config.workload}: give up to {MAX_PARTS} of {', '.join(WORKLOADS)}")
     if len(set(parts)) < len(parts):
         raise ConfigError(f"workload {config.workload}: each one once")
-    if any(WORKLOADS[name].tasks for name in parts) and config.cpus > MAX_MMS // TASKS_PER_CPU:
+    if any(WORKLOADS[name].tasks or WORKLOADS[name].file for name in parts) and config.cpus > MAX_MMS // TASKS_PER_CPU:
         raise ConfigError(
-            f"workload {config.workload}: {config.cpus} CPUs, but processes with address spaces for "
+            f"workload {config.workload}: {config.cpus} CPUs, but processes and files for "
             f"{MAX_MMS // TASKS_PER_CPU} at most"
         )
     return parts
@@ -119,6 +120,9 @@ class WorkloadRun:
         self.machine = Machine(config, script_size=table + 8192, handlers=handlers, progress=progress)
         m = self.machine.m
         at = m.script + runs
+        group = m.memcgs[0]
+        group.memory_max, group.memory_high = config.memcg_max >> 12, config.memcg_high >> 12
+        limited = int(bool(config.memcg_max or config.memcg_high))
         shared = create_file(m, AS_FILE, min(SHARED_FILE_PAGES, max(pages // 16, 1)))
         for i in range(config.cpus):
             for p, name in enumerate(self.parts):
@@ -132,6 +136,8 @@ class WorkloadRun:
                 run.shared_file = shared
                 if WORKLOADS[name].file:
                     run.file = create_file(m, AS_FILE, max(run.want, 1))
+                    run.tmpfs = create_file(m, AS_SHMEM, max(run.want >> 4, 1))
+                run.memcg = limited
 
     def done(self) -> int:
         """Operations so far."""

@@ -1,4 +1,4 @@
-"""Recorded cases on the emulator's own reclaim, compaction and OOM killer; workloads under pressure on real processes.
+"""Recorded cases on the emulator's own reclaim, compaction and OOM killer.
 
 What depends on how fast this host lets kswapd run is bounded, not equal; docs/conformance.md has the table.
 """
@@ -10,10 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from emu.config import ConfigError, make_config
 from emu.own import Own, markdown, run_own
-from emu.run import WorkloadRun
-from emu.zone.validate import validate
 
 RunEmu = Callable[..., CompletedProcess[str]]
 CASES = Path(__file__).parent / "cases" / "slow"
@@ -42,55 +39,6 @@ def test_table_has_a_row_for_every_kind_and_both_numbers() -> None:
     text = markdown([own, own])
     assert "| failed | 3 / 4 | 3 / 4 |" in text and "| boosts | 5 / 6 | 5 / 6 |" in text
     assert "| same outcome | 90.0% |" in text and "141 / 0" in text
-
-
-def _pressed(workload: str, **values: object) -> dict[str, int]:
-    """Run a workload on a small machine; its counters afterwards, all invariants checked."""
-    config = make_config(
-        {"cpus": 2, "memory": "32M", "workload": workload, "operations": 60_000, "pin": False, **values}, "test"
-    )
-    with WorkloadRun(config) as work:
-        report = work.run()
-        work.machine.settle()
-        work.machine.halt()
-        assert validate(work.machine.m) == []
-        assert work.machine.lost_events() == 0
-    return {**report.vmstat, "killed": report.killed}
-
-
-def test_filecache_is_reclaimed_by_kswapd_without_a_kill() -> None:
-    counts = _pressed("filecache", fill=1.5)
-    assert counts["pgsteal_kswapd"] > 1000 and counts["pgscan_kswapd"] >= counts["pgsteal_kswapd"]
-    assert counts["killed"] == 0
-
-
-def test_hog_without_swap_is_killed_and_with_swap_is_swapped() -> None:
-    assert _pressed("hog", fill=1.2)["oom_kill"] > 0
-    counts = _pressed("hog", fill=1.2, swap="64M")
-    assert counts["pswpout"] > 500 and counts["pswpin"] > 100
-
-
-def test_forkstorm_gives_everything_back() -> None:
-    assert _pressed("forkstorm")["killed"] == 0
-
-
-def test_all_together() -> None:
-    counts = _pressed("filecache,thp,forkstorm,hog,network", fill=1.2, swap="16M", operations=20_000, memory="64M")
-    assert counts["pgsteal_kswapd"] + counts.get("pgsteal_direct", 0) > 100
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"workload": "hog,nonsense"}, "give up to 8 of"),
-        ({"workload": "hog,hog"}, "each one once"),
-        ({"workload": "hog", "cpus": 64, "memory": "1G"}, "64 CPUs"),
-        ({"workload": "hog", "swap": "1K"}, "swap"),
-    ],
-)
-def test_impossible_pressure_is_refused(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        WorkloadRun(make_config(values, "test"))
 
 
 def test_command_prints_both_columns(run_emu: RunEmu) -> None:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 _HELP = """sysctl [vm.NAME[=VALUE...]] | tasks | kill TASK | oom_score_adj TASK=VALUE | cpuset TASK mems=0-1 |
 mempolicy TASK default|local|preferred=N|bind=N|interleave=N[=static|=relative] |
-memory ADDRESS offline|online|online_kernel|online_movable [SIZE]. A task is a pid (tasks lists them) or cpuN. MACHINE
+memory ADDRESS offline|online|online_kernel|online_movable [SIZE] | memcg N max|high|kmem=SIZE | swap on|off.
+A task is a pid (tasks lists them) or cpuN. MACHINE
 is a segment that emu ps lists, wanted only where several machines run."""
 _MODES = {"default": 0, "preferred": 1, "prefer": 1, "bind": 2, "interleave": 3, "local": 4}
 _MODE_FLAGS = {"static": 1 << 15, "relative": 1 << 14}
+_LIMITS = {"max": 0, "high": 1, "kmem": 2}
 _ONLINE = {"online": 1, "online_kernel": 2, "online_movable": 3}
 
 
@@ -28,7 +30,7 @@ def ctl(
     machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps); default: the only one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Change a running machine: sysctls, cpusets, memory policies, memory, tasks."""
+    """Change a running machine: sysctls, cpusets, memory policies, memory, memory cgroups, swap, tasks."""
     name = machine
     if words[0] not in _COMMANDS and name is None:
         name, words = words[0], words[1:]
@@ -204,7 +206,33 @@ def _oom_score_adj(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[s
     return {"task": name, "oom_score_adj": value}, [f"{name}: oom_score_adj {value}"]
 
 
+def _memcg(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.config import parse_size
+    from emu.reclaim.ctl import CTL_MEMCG
+
+    usage = "memcg N max=SIZE|high=SIZE|kmem=SIZE (0: no limit)"
+    name, text = _assignment(words[1:], usage)
+    if name not in _LIMITS:
+        raise UsageError(f"ctl: give {usage}")
+    (number,) = _numbers(words[0], "memory cgroup") or [0]
+    try:
+        pages = parse_size(text) >> 12
+    except ValueError as err:
+        raise UsageError(str(err)) from err
+    _ask(m, f"memory.{name} of cgroup {number}", CTL_MEMCG, number, _LIMITS[name], pages)
+    return {"memcg": number, name: pages << 12}, [f"memcg {number}: memory.{name} {pages << 2} KiB"]
+
+
+def _swap(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    from emu.reclaim.ctl import CTL_SWAPOFF, CTL_SWAPON
+
+    if words not in (["on"], ["off"]):
+        raise UsageError("ctl: give swap on|off")
+    _ask(m, f"swap{words[0]}", CTL_SWAPON if words == ["on"] else CTL_SWAPOFF, 0)
+    return {"swap": words[0]}, [f"swap{words[0]}: done"]
+
+
 _COMMANDS = {
     "sysctl": _sysctl, "tasks": _tasks, "cpuset": _cpuset, "mempolicy": _mempolicy, "memory": _memory, "kill": _kill,
-    "oom_score_adj": _oom_score_adj,
+    "oom_score_adj": _oom_score_adj, "memcg": _memcg, "swap": _swap,
 }  # fmt: skip

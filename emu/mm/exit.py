@@ -1,12 +1,13 @@
 """The end of a process, as far as memory goes (``kernel/exit.c``, ``mm/mmap.c:exit_mmap()`` (5.10))."""
 
 from emu.mm.mmap import next_vma, unlock_area, unmap_region
+from emu.mm.slab import kmem_cache_free
 from emu.mm.vma import mm_offset
 from emu.mm.zap import zap_page_range
 from emu.zone.mm_types import MMF_OOM_SKIP, MMF_OOM_VICTIM, VM_LOCKED, VM_SHARED, Mm, mm_record
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import PF_EXITING, Task, task_at, user_task
-from shm.atomic import fetch_or, load_acquire, store_release
+from shm.atomic import fetch_or, load_acquire, store_release, xchg
 from shm.core import core, seam
 
 
@@ -61,4 +62,6 @@ def do_exit(m: Machine, cpu: Cpu, k: int) -> None:
         exit_mmap(m, cpu, mm_id)
     if task.oom_victim != 0:
         exit_oom_victim(m, cpu, task)
+    if task.task_struct != 0:
+        kmem_cache_free(m, cpu, xchg(task, "task_struct", 0))
     store_release(task, "alive", 0)

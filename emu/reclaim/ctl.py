@@ -10,7 +10,9 @@ from emu.cpu.cpuset import (
     cpuset_set_mems,
 )  # fmt: skip
 from emu.cpu.mempolicy import set_mempolicy_of
+from emu.mm.memcontrol import set_memcg_limit
 from emu.mm.memory_hotplug import MEM_OFFLINE, MEM_ONLINE, memory_notify, offline_pages, online_pages
+from emu.mm.swapon import swapoff, swapon
 from emu.mm.page_writeback import wakeup_flusher_threads
 from emu.mm.truncate import drop_pagecache
 from emu.reclaim.shrinker import shrink_slab
@@ -42,6 +44,9 @@ CTL_OFFLINE = 9  # first pfn, pages
 CTL_ONLINE = 10  # first pfn, pages, MMOP_*
 CTL_KILL = 11  # number of the task
 CTL_OOM_SCORE_ADJ = 12  # number of the task, value
+CTL_MEMCG = 13  # number of the cgroup from 1, MEMCG_*, pages
+CTL_SWAPON = 14  # pages; 0: all
+CTL_SWAPOFF = 15
 EINVAL = 22
 ESRCH = 3
 EPERM = 1
@@ -146,6 +151,12 @@ def ctl_do(m: Machine, cpu: Cpu, code: int, a: int, b: int, c: int) -> int:
         return offline_pages(m, cpu, a, b)
     if code == CTL_ONLINE:
         return online_pages(m, cpu, a, b, c)
+    if code == CTL_MEMCG:
+        return set_memcg_limit(m, cpu, a, b, c)
+    if code == CTL_SWAPON:
+        return swapon(m, cpu, a)
+    if code == CTL_SWAPOFF:
+        return swapoff(m, cpu)
     if code >= CTL_CPUSET_CREATE and code <= CTL_CPUSET_ATTACH:
         return serve_cpuset(m, cpu, code, a, b, c)
     if code < CTL_SYSCTL or code > CTL_OOM_SCORE_ADJ:

@@ -57,6 +57,7 @@ def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
     end_processes(m, cpu, run)
     if run.file != 0:
         truncate_inode_pages(m, cpu, run.file, 0)
+        truncate_inode_pages(m, cpu, run.tmpfs, 0)
     while run.held > 0:
         if slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE).pfn < 0:  # bulk and rand were freeing in order
             run.held -= 1

@@ -1,6 +1,10 @@
-"""``hog``: a process that fills its memory and keeps using it, most of the time a small part."""
+"""``hog``: a process that fills its memory and keeps using it, most of the time a small part.
 
-from emu.mm.mmap import mmap
+It locks a little of it, and now and then frees a part and asks for it again.
+"""
+
+from emu.mm.mlock import mlock
+from emu.mm.mmap import mmap, munmap
 from emu.workload.process import alive, end_process, fork, leave, step, switch_to
 from emu.workload.run import Run, breathe, random_below
 from emu.zone.mm_types import COMMS, VM_WRITE
@@ -8,6 +12,8 @@ from emu.zone.mmzone import Cpu, Machine
 from shm.core import core, entry
 
 COMM_HOG = COMMS.index("hog")
+LOCKED = 64  # one page in so many is locked
+PARTS = 4  # of its area; one is freed at a time
 LIFE = 4  # touches of each page, on average, before the process ends and a new one starts
 
 
@@ -21,12 +27,25 @@ def hog_start(m: Machine, cpu: Cpu, run: Run) -> bool:
 
 
 @core
+def hog_free(m: Machine, cpu: Cpu, run: Run) -> None:
+    """``free()`` and ``malloc()`` of a quarter: its pages go, and come again when they are touched."""
+    size = run.want // PARTS
+    start = size * (1 + random_below(run, PARTS - 1))
+    if size > 0 and munmap(m, cpu, run.mm, start, size) == 0:
+        mmap(m, run.mm, start, size, 0, VM_WRITE, 0)
+
+
+@core
 def hog_touch(m: Machine, cpu: Cpu, run: Run) -> bool:
     """One page: the next of the first pass, later any - nine times of ten among the first eighth."""
     if run.position < run.want:
         run.position += 1
         return step(m, cpu, run, run.mm, run.position - 1, 1)
     run.phase += 1
+    if run.phase == 1:
+        mlock(m, cpu, run.mm, 0, max(run.want // LOCKED, 1))
+    if run.phase % max(run.want, 2) == run.want >> 1:
+        hog_free(m, cpu, run)
     slot = random_below(run, run.want)
     if random_below(run, 10) != 0:
         slot = slot >> 3

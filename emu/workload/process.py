@@ -8,10 +8,13 @@ from emu.mm.exit import do_exit
 from emu.mm.memcontrol import mem_cgroup_handle_over_high
 from emu.mm.memory import VM_FAULT_OOM, touch
 from emu.mm.mmap import mm_create
+from emu.mm.slab import kmem_cache_alloc, kmem_cache_free
 from emu.reclaim.oom_exit import die_if_killed
 from emu.workload.run import Run
+from emu.zone.gfp import GFP_KERNEL
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import TASK_SIZE, task_at, user_task
+from emu.zone.slab_types import CACHE_TASK_STRUCT
 from shm.atomic import smp_mb, store_release
 from shm.core import core
 
@@ -45,11 +48,16 @@ def alive(m: Machine, cpu: Cpu, run: Run, k: int) -> bool:
 @core
 def fork(m: Machine, cpu: Cpu, run: Run, k: int, comm: int) -> int:
     """A new process as user task ``k``: its address space's id, or 0 while the old one still goes."""
-    mm = mm_create(m, cpu, k, 0)
-    if mm != 0:
-        task = task_at(m, user_task(m, k))
-        task.comm = comm
-        task.fatal_signal = 0
+    obj = kmem_cache_alloc(m, cpu, CACHE_TASK_STRUCT, GFP_KERNEL)
+    if obj == 0:
+        return 0
+    mm = mm_create(m, cpu, k, run.memcg)
+    if mm == 0:
+        kmem_cache_free(m, cpu, obj)
+        return 0
+    task = task_at(m, user_task(m, k))
+    task.task_struct = obj
+    task.comm = comm
     return mm
 
 

@@ -37,6 +37,8 @@ class Run(Struct):
     nr_tasks: int = i32()
     file: int = i32()  # a file of its own
     shared_file: int = i32()  # one that all CPUs map
+    tmpfs: int = i32()  # a tmpfs file of its own
+    memcg: int = i32()  # memory cgroup of its processes: index + 1; 0: none
     # state
     random: int = i64()  # xorshift state, never 0
     phase: int = i64()

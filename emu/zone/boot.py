@@ -144,7 +144,7 @@ def shape_of(cpus: int, node_pages: list[int], movable: int = 0) -> Shape:
         at = end
     return Shape(
         tuple(c * nodes // cpus for c in range(cpus)), tuple(zones), nodes,
-        files=min(MAX_FILES, cpus + 16), mms=min(MAX_MMS, max(64, 8 * cpus)),
+        files=min(MAX_FILES, 2 * cpus + 16), mms=min(MAX_MMS, max(64, 8 * cpus)),
     )  # fmt: skip
 
 
@@ -232,6 +232,10 @@ class Tuning:
     deferred: bool = False  # leave most struct pages for later, as CONFIG_DEFERRED_STRUCT_PAGE_INIT does
     spin_limit: int = 200
     lock_stat: bool = False
+    no_cpuset_cookie: bool = False
+    no_zonelist_cookie: bool = False
+    disk_latency_ns: int = 100_000
+    disk_page_ns: int = 10_240  # 400 MB a second
 
 
 @core

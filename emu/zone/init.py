@@ -61,7 +61,7 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     for i, ratio in enumerate(tuning.lowmem_reserve_ratio):
         m.lowmem_reserve_ratio[i] = ratio
     _init_nodes(m, shape)
-    init_vm_records(m, shape, layout)
+    init_vm_records(m, shape, layout, tuning)
     huge = tuning.transparent_hugepage and sum(z.managed for z in shape.zones) >= LEAST_FOR_THP
     record_at(Vm, address_of(m) + m.vm).khugepaged = int(huge)
     _init_parties(m, shape, tuning)

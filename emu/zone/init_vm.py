@@ -1,6 +1,6 @@
 """The records behind ``Machine.vm``, and the daemons' places among the parties."""
 
-from emu.zone.boot import LOCK_CLASS_SLAB, Layout, Shape
+from emu.zone.boot import LOCK_CLASS_SLAB, Layout, Shape, Tuning
 from emu.zone.ctl_types import CS_MEM_EXCLUSIVE
 from emu.zone.mm_types import (
     ADDRESS_SPACE_SIZE, COMMS, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, AddressSpace, Mm, Slot, Vm,
@@ -65,7 +65,7 @@ def init_slab_records(m: Machine, shape: Shape, at: int) -> None:
         head.next = head.prev = (address_of(head) - base) >> 2
 
 
-def init_vm_records(m: Machine, shape: Shape, layout: Layout) -> None:
+def init_vm_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> None:
     """Places and default sysctls. Locks are made by ``boot.init_vm``."""
     base = address_of(m)
     m.vm = layout.vm
@@ -96,7 +96,8 @@ def init_vm_records(m: Machine, shape: Shape, layout: Layout) -> None:
     swap.ra_hits.counter = 4
     if swap.pages:
         record_at(Slot, base + swap.swap_cache).value = swap.pages << 2  # the header: see emu.mm.swapon
-    vm.disk.latency_ns, vm.disk.page_ns = 100_000, 10_000  # 0.1 ms, 400 MB/s
+    vm.disk.latency_ns, vm.disk.page_ns = tuning.disk_latency_ns, tuning.disk_page_ns
+    vm.no_cpuset_cookie, vm.no_zonelist_cookie = int(tuning.no_cpuset_cookie), int(tuning.no_zonelist_cookie)
     vm.dirty_background_ratio, vm.dirty_expire_centisecs, vm.dirty_writeback_centisecs = 10, 3000, 500
     vm.page_cluster, vm.vfs_cache_pressure, vm.compaction_proactiveness = 3, 100, 20
     vm.extfrag_threshold, vm.compact_unevictable_allowed, vm.oom_dump_tasks = 500, 1, 1

@@ -76,6 +76,7 @@ class Task(Struct):
     retries_by: Array[int] = array(i64, 4)  # RETRY_*
     restarts_by: Array[int] = array(i64, 3)  # RESTART_*
     slowpaths: int = i64()  # times it entered the slow path
+    task_struct: int = i32()  # the slab object that it is; 0: none
     alloc_lock: Spinlock = embed(Spinlock)  # task_lock()
 
 

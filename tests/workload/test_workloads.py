@@ -23,7 +23,7 @@ from tests.bench import core, two_zones
 PAGES = 8192  # of each of two zones
 BUDGET = 50 if INTERPRETED else 3000
 SLICES = 3 if INTERPRETED else 10
-# those with address spaces and files need the disk and other daemons: tests/test_own.py runs them on machines
+# those with address spaces and files need the disk and other daemons: tests/test_pressure.py runs them on machines
 NAMES = sorted(name for name, work in WORKLOADS.items() if not work.tasks and not work.file)
 
 
