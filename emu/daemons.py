@@ -57,4 +57,4 @@ def daemons_idle(m: Machine) -> bool:
     asleep = all(
         waits.state & 0xFFFFFFFF for node in m.nodes[: m.nr_nodes] for waits in (node.kswapd_wait, node.kcompactd_wait)
     )
-    return asleep and vm.disk.head == vm.disk.tail and not vm.oom_reaper_nr
+    return asleep and vm.disk.head == vm.disk.tail and not vm.oom_victims.counter

@@ -36,14 +36,15 @@ from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
 from emu.zone.init import EXIT_OWNER_DEAD
 from emu.zone.init_vm import vm_of
-from emu.zone.mmzone import ZONE_NAMES, Cpu
+from emu.zone.locks import locks_of, party_name
+from emu.zone.mmzone import Cpu
+from emu.zone.report_oom import PANICS
 from emu.zone.snapshot import State
 from emu.zone.sysctl import SYSCTLS, sysctl_write
 from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire, store_release
 from shm.loader import Progress
 from shm.point import site_name
 from shm.ring import Ring, ring_drain
-from shm.spinlock import Spinlock
 from shm.struct import address_of, record_at
 
 __all__ = [
@@ -114,7 +115,7 @@ class Machine:
         self.children: list[Child] = []
         self.events: list[np.ndarray[Any, Any]] = []
         self.keep_events = False
-        self.on_report: Callable[[Any], None] | None = None
+        self._on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
         self._daemons = daemons
         load_all(progress)
@@ -215,9 +216,9 @@ class Machine:
     def supervise(self) -> None:
         """One look at the processes and their rings: raises MachineError when one is gone or stuck."""
         self._reap()
-        if vm_of(self.m).panicked:
-            self.pump()  # the report says why
-            raise MachineError("the machine panicked: out of memory")
+        if panicked := vm_of(self.m).panicked:
+            self.pump()
+            raise MachineError(f"Kernel panic - not syncing: {PANICS[panicked - 1]}")
         gone = [c for c in self.children if c.status is not None]
         for child in gone:
             store_release(self.board.cpu(child.index).party, "dead", 1)
@@ -233,7 +234,7 @@ class Machine:
             elif now - child.since > SOFT_LOCKUP_S:
                 raise MachineError(
                     f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! "
-                    f"{self._waits(child)}"
+                    f"[{child.name}:{child.pid}] {self._waits(child)}"
                 )
         self.pump()
 
@@ -241,7 +242,9 @@ class Machine:
         code = os.waitstatus_to_exitcode(child.status or 0)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         held = [
-            f"{name}, taken at {site_name(lock.site)}" for name, lock in self.locks() if lock.holder == child.index + 1
+            f"{name}, taken at {site_name(lock.site)}"
+            for name, lock in locks_of(self.m)
+            if lock.holder == child.index + 1
         ]
         irqs = "irqs off" if self.board.cpu(child.index).irqs_off else "irqs on"
         return f"{child.name} (pid {child.pid}) {how}, holding {' and '.join(held) or 'no lock'}, {irqs}"
@@ -250,24 +253,28 @@ class Machine:
         party = self.board.cpu(child.index).party
         if not party.wait_lock:
             return f"last seen at {site_name(party.last_site)}"
-        for name, lock in self.locks():
+        for name, lock in locks_of(self.m):
             if address_of(lock) - address_of(self.m) - self.m.cpus == party.wait_lock:
-                holder = f"cpu{lock.holder - 1} from {site_name(lock.site)}" if lock.holder else "nobody"
+                holder = "nobody"
+                if lock.holder:
+                    holder = f"{party_name(self.m, lock.holder - 1)} from {site_name(lock.site)}"
                 return f"waiting at {site_name(party.wait_site)} for {name}, held by {holder}"
         return f"waiting at {site_name(party.wait_site)}"
 
-    def locks(self) -> list[tuple[str, Spinlock]]:
-        """All locks of the machine with their names."""
-        found = [
-            (f"zone->lock of node {zone.node} {ZONE_NAMES[zone.zid]}", zone.lock)
-            for nid in range(self.m.nr_nodes)
-            for zone in self.m.nodes[nid].node_zones
-            if zone.present_pages
-        ]
-        return found + [(f"work_lock of cpu{i}", self.board.cpu(i).work_lock) for i in range(self.m.nr_parties)]
+    @property
+    def on_report(self) -> Callable[[Any], None] | None:
+        """Told of every report, such as a failed allocation; who reports one with Mem-Info waits for it."""
+        return self._on_report
+
+    @on_report.setter
+    def on_report(self, told: Callable[[Any], None] | None) -> None:
+        self._on_report = told
+        vm_of(self.m).console = int(told is not None)
 
     def pump(self) -> None:
-        """Empty the event rings: reports go to the log, the rest to ``events`` if they are kept."""
+        """Empty the event rings: reports go to ``on_report``, everything to ``events`` if they are kept."""
+        vm = vm_of(self.m)
+        reports = load_acquire(vm, "reports")
         for index in range(self.m.nr_parties):
             ring = record_at(Ring, address_of(self.m) + self.board.cpu(index).event_ring)
             if ring.head == ring.tail:
@@ -278,6 +285,9 @@ class Machine:
             if self.on_report is not None:
                 for event in events[np.isin(events["kind"], REPORTS)]:
                     self.on_report(event)
+        if vm.reports_printed != reports:
+            store_release(vm, "reports_printed", reports)
+            futex_wake(vm, "reports_printed", 0x7FFFFFFF, 0xFFFFFFFF)
 
     def lost_events(self) -> int:
         """Events that found their ring full."""

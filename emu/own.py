@@ -116,7 +116,8 @@ def run_own(
         restarts = {why: sum(t.restarts_by[n] for t in tasks) for n, why in enumerate(RESTART_REASONS)}
         machine.settle()
         machine.halt()
-        findings = tuple(validate(machine.m))
+        lost = machine.lost_events()
+        findings = (*validate(machine.m), *([f"{lost} events are lost: the counts are too low"] if lost else []))
     allocs = [i for i, step in enumerate(steps) if step.code == s.OP_ALLOC]
     theirs = np.array([(steps[i].recorded or {})["pfn"] < 0 for i in allocs], bool)
     ours = placed.array["pfn"][allocs] < 0

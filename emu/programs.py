@@ -2,12 +2,12 @@
 
 from emu.compact import direct as compact_direct
 from emu.compact import fast_free, kcompactd
+from emu.compact.cma import CMA_ENTRIES
 from emu.cpu import cpuset, dirty, slowpath
 from emu.cpu.irq import IRQ_ENTRIES
 from emu.cpu.process import PROCESS_ENTRIES
 from emu.daemons import DAEMON_ENTRIES
 from emu.mm import pagevec, rmap_walk, swap_state
-from emu.mm.cma import CMA_ENTRIES
 from emu.mm.filemap import create_file
 from emu.mm.memory_hotplug import HOTPLUG_ENTRIES
 from emu.reclaim import contig, direct, node_reclaim, oom_exit, oom_kill, oom_memcg

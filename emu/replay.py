@@ -36,7 +36,7 @@ def _replay(board: Board, index: int) -> int:
 
 
 def read_state(path: Path) -> State:
-    """A state file (``before.json.gz`` of a case, or what ``emu run --save-state`` wrote)."""
+    """A state file (``before.json.gz`` of a case, or ``state.json.gz`` of a report)."""
     try:
         opener: Any = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt") as file:

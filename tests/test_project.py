@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES = 450
 NOT_SOURCE = {"__pycache__", "build", "dist", "htmlcov"}
 HIDDEN_SOURCE = {".ci", ".github", ".editorconfig", ".gitignore"}
-CORE_ROOMS = ("shm", "emu/zone", "emu/cpu", "emu/reclaim")
+CORE_ROOMS = ("shm", "emu/zone", "emu/cpu", "emu/mm", "emu/compact", "emu/reclaim", "emu/workload")
 MACHINE_PATH = re.compile(r"(?<![\w.~*})-])/(?:work|tmp|root|home|Users|opt|mnt|usr/local|var/tmp)/")
 
 

@@ -43,7 +43,10 @@ def _values(text: str, option: str) -> tuple[str, Any]:
     if not eq:
         return name, True
     if "," in value or " " in value.strip():
-        return name, [int(v) for v in value.replace(",", " ").split()]
+        try:
+            return name, [int(v) for v in value.replace(",", " ").split()]
+        except ValueError:
+            raise UsageError(f"{option} {text}: {value!r} is no list of numbers") from None
     return name, value
 
 
@@ -103,7 +106,12 @@ def log_reports(machine: Any) -> None:
     from emu.live import console
     from emu.zone.report import render
 
-    machine.on_report = lambda event: console.print(render(event, machine.m), style="red")
+    def told(event: Any) -> None:  # line by line as it is, so that emu explain reads it
+        console.print(
+            render(event, machine.m), style="red", markup=False, emoji=False, soft_wrap=True, end=""
+        )  # fmt: skip
+
+    machine.on_report = told
 
 
 @app.callback()

@@ -32,10 +32,10 @@ def ctl(
 ) -> None:
     """Change a running machine: sysctls, cpusets, memory policies, memory, memory cgroups, swap, tasks."""
     name = machine
-    if words[0] not in _COMMANDS and name is None:
+    if words[0] not in _COMMANDS and name is None and len(words) > 1:
         name, words = words[0], words[1:]
-    if not words or words[0] not in _COMMANDS:
-        raise UsageError(f"ctl: {words[0] if words else 'no command'}: not one of {', '.join(_COMMANDS)}")
+    if words[0] not in _COMMANDS:
+        raise UsageError(f"ctl: {words[0]}: not one of {', '.join(_COMMANDS)}")
     board = _attach(name)
     try:
         data, lines = _COMMANDS[words[0]](board.m, words[1:])
@@ -49,6 +49,13 @@ def _numbers(text: str, what: str) -> list[int]:
         return [int(word, 0) for word in text.replace(",", " ").split()]
     except ValueError:
         raise UsageError(f"{what}: {text!r} is not a number") from None
+
+
+def _number(text: str, what: str) -> int:
+    numbers = _numbers(text, what)
+    if len(numbers) != 1:
+        raise UsageError(f"{what}: {text!r} is not a number")
+    return numbers[0]
 
 
 def _assignment(words: list[str], usage: str) -> tuple[str, str]:
@@ -152,7 +159,7 @@ def _memory(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
 
     if not 2 <= len(words) <= 3 or words[1] not in {"offline", *_ONLINE}:
         raise UsageError("ctl: give memory ADDRESS offline|online|online_kernel|online_movable [SIZE]")
-    (address,) = _numbers(words[0], "address") or [-1]
+    address = _number(words[0], "address")
     block = record_at(Vm, address_of(m) + m.vm).memory_block
     try:
         pages = parse_size(words[2]) >> 12 if len(words) == 3 else block
@@ -201,7 +208,7 @@ def _oom_score_adj(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[s
     from emu.reclaim.ctl import CTL_OOM_SCORE_ADJ
 
     name, text = _assignment(words, "oom_score_adj TASK=VALUE")
-    (value,) = _numbers(text, "oom_score_adj") or [0]
+    value = _number(text, "oom_score_adj")
     _ask(m, f"oom_score_adj of {name}", CTL_OOM_SCORE_ADJ, _task(m, name), value)
     return {"task": name, "oom_score_adj": value}, [f"{name}: oom_score_adj {value}"]
 
@@ -214,7 +221,7 @@ def _memcg(m: Machine, words: list[str]) -> tuple[dict[str, Any], list[str]]:
     name, text = _assignment(words[1:], usage)
     if name not in _LIMITS:
         raise UsageError(f"ctl: give {usage}")
-    (number,) = _numbers(words[0], "memory cgroup") or [0]
+    number = _number(words[0] if words else "", "memory cgroup")
     try:
         pages = parse_size(text) >> 12
     except ValueError as err:

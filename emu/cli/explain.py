@@ -17,7 +17,8 @@ from emu.cli.common import Json, UsageError, app
 @app.command()
 def explain(
     file: Annotated[
-        str, typer.Argument(help="dmesg text with a 'page allocation failure' or 'oom-killer'; .gz too; - ")
+        str,
+        typer.Argument(help="dmesg text with 'page allocation failure' or 'oom-killer', .gz too; - is standard input."),
     ],
     as_json: Json = False,
 ) -> None:

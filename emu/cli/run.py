@@ -165,7 +165,9 @@ def _replay(
 @app.command()
 def verify(
     cases: Annotated[list[Path], typer.Argument(help="Directories of recorded kernel cases.")],
-    processes: Annotated[int | None, typer.Option(help="OS processes that play the CPUs (default: one each).")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="OS processes that play the CPUs (default: one each).")
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
     untraced: Annotated[bool, typer.Option("--untraced", help="At full speed, without comparing events.")] = False,
     show_reads: Annotated[bool, typer.Option("--reads", help="List the unlocked reads at another instant.")] = False,
@@ -238,13 +240,11 @@ def _verify_own(paths: list[Path], unpaced: bool, table: bool, as_json: bool, qu
                 typer.echo(f"    {finding}")
     if not verdicts:
         raise UsageError("no case there was recorded by a driver: --own needs operations (ops.jsonl.gz)")
-    if table:
-        typer.echo(markdown(verdicts))
-        return
     bad = sum(bool(v.findings) for v in verdicts)
     state = "are broken" if bad else "hold"
     last = f"{len(verdicts)} cases, the kernel's counts left, ours right; invariants {state}"
-    print_result(as_json, {"cases": [dataclasses.asdict(v) for v in verdicts]}, [last])
+    lines = [markdown(verdicts).rstrip(), *(f"{v.case}: {finding}" for v in verdicts for finding in v.findings)]
+    print_result(as_json, {"cases": [dataclasses.asdict(v) for v in verdicts]}, lines if table else [last])
     if bad:
         raise typer.Exit(1)
 

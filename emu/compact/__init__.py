@@ -16,6 +16,8 @@ General layout, lowest first:
 ``compact_zone``    a run over a zone
 ``direct``          compaction for one's own allocation
 ``kcompactd``       the daemons, and compacting by hand
+``contig``          emptying a range, for contiguous memory of any size
+``cma``             the area that serves requests for it
 
 What moves a page is ``emu.mm.migrate``.
 """

@@ -50,6 +50,7 @@ class CompactControl(Struct):
     direct_compaction: int = i32()
     proactive_compaction: int = i32()
     whole_zone: int = i32()
+    alloc_contig: int = i32()  # alloc_contig_range(): a range is to be emptied
     contended: int = i32()
     rescan: int = i32()
     scanned_to: int = i64()  # isolate_freepages_block(): where it stopped

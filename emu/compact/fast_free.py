@@ -19,6 +19,7 @@ from shm.struct import Struct, i64, struct
 
 S_SEARCH = site("fast_isolate_freepages:lock")
 SHIFT_MOST = 63
+BEYOND = 1 << 62  # above every pfn
 
 
 @struct
@@ -160,7 +161,7 @@ def fast_isolate_around(m: Machine, cpu: Cpu, cc: CompactControl, pfn: int) -> N
     end_pfn = min(pageblock_end_pfn(pfn), zone_end_pfn(zone))
     if pageblock_pfn_to_page(m, zone, start_pfn, end_pfn) == NULL:
         return
-    isolate_freepages_block(m, cpu, cc, start_pfn, end_pfn, 1)
+    isolate_freepages_block(m, cpu, cc, start_pfn, end_pfn, 1, 0)
     if cc.nr_freepages < cc.nr_migratepages:
         set_pageblock_skip(m, start_pfn)
 
@@ -180,6 +181,9 @@ def fast_isolate_freepages(m: Machine, cpu: Cpu, cc: CompactControl) -> None:
     distance = cc.free_pfn - cc.migrate_pfn
     s.low_pfn = pageblock_start_pfn(cc.free_pfn - (distance >> 2))
     s.min_pfn = pageblock_start_pfn(cc.free_pfn - (distance >> 1))
+    if distance < 0:  # unsigned in the kernel: once the scanners have passed each other, no page will do
+        s.low_pfn = BEYOND
+        s.min_pfn = BEYOND
     pfn = search_orders(m, cpu, cc, s)
     if pfn == NULL:
         cc.fast_search_fail += 1

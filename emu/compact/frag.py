@@ -86,7 +86,10 @@ def fragmentation_score_wmark(m: Machine, low: int) -> int:
 
 @core(cold=True)
 def kswapd_is_running(node: Node) -> bool:
-    """``mm/compaction.c:kswapd_is_running() (5.10)``: it isn't asleep on its queue."""
+    """``mm/compaction.c:kswapd_is_running() (5.10)``: it isn't asleep on its queue.
+
+    Differs from 5.10: a kswapd that sleeps elsewhere (``congestion_wait()``) is said to run.
+    """
     return not waitqueue_active(node.kswapd_wait)
 
 

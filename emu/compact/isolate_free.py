@@ -91,7 +91,7 @@ def split_map_pages(m: Machine, cpu: Cpu, freelist: ListHead) -> None:
 
 
 @core
-def block_freepages(m: Machine, cpu: Cpu, cc: CompactControl, at: int, end_pfn: int, stride: int) -> int:
+def block_freepages(m: Machine, cpu: Cpu, cc: CompactControl, at: int, end_pfn: int, stride: int, strict: int) -> int:
     """The scan of ``isolate_freepages_block()`` from pfn ``at``: pages isolated | pages looked at << 32. Where it
     ended is in ``cc.scanned_to``."""
     zone = zone_at(m, cc.zone)
@@ -108,26 +108,28 @@ def block_freepages(m: Machine, cpu: Cpu, cc: CompactControl, at: int, end_pfn: 
                 break
         nr_scanned += 1
         page = page_record(m, pfn_to_page(m, at))
+        free = False
         if PageCompound(page):
             order = compound_order(m, at)
             if order < MAX_ORDER:
                 at += (1 << order) - 1
-            at += stride
-            continue
-        point(cpu.party, S_BUDDY)
-        free = test_flag(page, PG_buddy)
+        else:
+            point(cpu.party, S_BUDDY)
+            free = test_flag(page, PG_buddy)
         if free and not locked:
             flags = compact_lock_irqsave(m, cpu, zone.lock, cc, S_BLOCK)
             locked = True
             free = test_flag(page, PG_buddy)
         if not free:
+            if strict != 0:
+                break
             at += stride
             continue
         isolated = isolate_to(m, cpu, cc, at, buddy_order(page))
         if isolated == 0:
             break
         total += isolated
-        if cc.nr_migratepages <= cc.nr_freepages:
+        if strict == 0 and cc.nr_migratepages <= cc.nr_freepages:
             at += isolated
             break
         at += isolated - 1 + stride
@@ -138,16 +140,17 @@ def block_freepages(m: Machine, cpu: Cpu, cc: CompactControl, at: int, end_pfn: 
 
 
 @core
-def isolate_freepages_block(m: Machine, cpu: Cpu, cc: CompactControl, start_pfn: int, end_pfn: int, stride: int) -> int:
+def isolate_freepages_block(
+    m: Machine, cpu: Cpu, cc: CompactControl, start_pfn: int, end_pfn: int, stride: int, strict: int
+) -> int:
     """``mm/compaction.c:isolate_freepages_block() (5.10)``: pages isolated within a pageblock; ``cc.scanned_to`` is
-    how far it got.
-
-    Differs from 5.10: no strict mode, which only CMA allocations use.
-    """
-    found = block_freepages(m, cpu, cc, start_pfn, end_pfn, stride)
+    how far it got. ``strict``: it ends at the first page that isn't free, and then the result is 0."""
+    found = block_freepages(m, cpu, cc, start_pfn, end_pfn, stride, strict)
     total = found & 0xFFFFFFFF
     if cpu.trace != 0:
         record(m, cpu, EV_ISOLATE_FREEPAGES, start_pfn, 0, 0, 0, cc.scanned_to, found >> 32 | total << 32)
+    if strict != 0 and cc.scanned_to < end_pfn:
+        total = 0
     cc.total_free_scanned += found >> 32
     if total != 0:
         __count_vm_events(cpu, COMPACTISOLATED, total)
@@ -183,7 +186,7 @@ def linear_isolate_freepages(m: Machine, cpu: Cpu, cc: CompactControl) -> None:
         if block_start % (SWAP_CLUSTER_MAX * PAGEBLOCK_NR_PAGES) == 0:
             cond_resched(m, cpu)
         if usable_target(m, cc, zone, block_start, block_end):
-            nr_isolated = isolate_freepages_block(m, cpu, cc, start_pfn, block_end, stride)
+            nr_isolated = isolate_freepages_block(m, cpu, cc, start_pfn, block_end, stride, 0)
             start_pfn = cc.scanned_to
             if start_pfn == block_end:
                 update_pageblock_skip(m, cpu, cc, block_start, block_start)

@@ -139,7 +139,7 @@ def scan_page(m: Machine, cpu: Cpu, cc: CompactControl, node: Node, s: MigrateSc
         if order > 0 and order < MAX_ORDER:
             s.low_pfn += (1 << order) - 1
         return SCAN_NEXT
-    if PageCompound(page):
+    if PageCompound(page) and (cc.alloc_contig == 0 or test_flag(page, PG_lru)):
         order = compound_order(m, s.low_pfn)
         if order < MAX_ORDER:
             s.low_pfn += (1 << order) - 1
@@ -201,7 +201,7 @@ def isolate_migratepages_block(
     migrated; the first pfn that was not scanned, 0 to give up. A direct compactor in a hurry only takes blocks of the
     wanted order that it can empty.
 
-    Differs from 5.10: no CMA allocations (``alloc_contig``), so compound pages are never isolated.
+    Differs from 5.10: compound pages on the LRU stay there for ``alloc_contig`` too, since none is migrated.
     """
     node = m.nodes[zone_at(m, cc.zone).node]
     if not wait_for_isolated(m, cpu, cc, node):

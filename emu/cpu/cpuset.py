@@ -16,8 +16,8 @@ from emu.zone.gfp import __GFP_HARDWALL
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
 from emu.zone.kswapd_wake import cpuset_zone_allowed
 from emu.zone.mm_types import Vm, vm_at
-from emu.zone.mmzone import MAX_NR_ZONES, ZONE_NORMAL, Cpu, Machine, Zone
-from emu.zone.nodemask import online_mask
+from emu.zone.mmzone import Cpu, Machine, Zone
+from emu.zone.nodemask import movable_only_nodes, online_mask
 from emu.zone.sched import PF_EXITING, TASK_SIZE, Task, task_at, tsk_is_oom_victim
 from shm.atomic import cmpxchg, fetch_add, store_release
 from shm.core import core, implements
@@ -111,19 +111,6 @@ def cpuset_change_task_nodemask(m: Machine, cpu: Cpu, task: Task, newmems: int) 
 
 
 @core(cold=True)
-def movable_only_nodes(m: Machine, nodes: int) -> bool:
-    """``movable_only_nodes()``: nothing for the kernel's own allocations is on any of these nodes."""
-    if nodes == 0:
-        return False
-    for nid in range(m.nr_nodes):
-        if nodes >> nid & 1 != 0:
-            for zid in range(min(ZONE_NORMAL + 1, MAX_NR_ZONES)):
-                if m.nodes[nid].node_zones[zid].managed_pages != 0:
-                    return False
-    return True
-
-
-@core(cold=True)
 def effective_mems(m: Machine, vm: Vm, cs: int) -> int:
     """``guarantee_online_mems()``: the cpuset's nodes that have memory, or those of the nearest above that has any."""
     online = online_mask(m)
@@ -144,7 +131,6 @@ def update_tasks_nodemask(m: Machine, cpu: Cpu, cs: int) -> None:
         task = task_at(m, m.tasks + i * TASK_SIZE)
         if task.cpuset == cs:
             cpuset_change_task_nodemask(m, cpu, task, newmems)
-    vm.cpusets[cs].old_mems_allowed = newmems
 
 
 @core(cold=True)
@@ -235,7 +221,6 @@ def init_cpuset(cpuset: Cpuset, parent: int) -> None:
     cpuset.cpuset_flags = 0
     cpuset.nr_tasks = 0
     cpuset.mems_allowed = 0
-    cpuset.old_mems_allowed = 0
     store_release(cpuset, "online", 1)
 
 

@@ -16,7 +16,7 @@ from shm.atomic import fetch_or, xchg
 from shm.core import as_entries, core, entry, implements
 
 IRQ_NET = 1
-IRQ_TIMER = 2
+IRQ_TIMER = 2  # interrupts, and that is all: jiffies come from the clock (emu.zone.time)
 IRQ_IPI = 4
 NET_BURST = 8
 
@@ -68,8 +68,6 @@ def handle_irq(m: Machine, cpu: Cpu) -> None:
         cpu.irq_entries += 1
         if pending & IRQ_NET != 0:
             net_rx(m, cpu)
-        if pending & IRQ_TIMER != 0 and cpu.party.index == 0:
-            m.jiffies += 1
         if pending & IRQ_IPI != 0:
             run_work(m, cpu)
     cpu.irq_nesting -= 1

@@ -5,9 +5,9 @@ Differs from 5.10: tasks have policies, parts of an address space have not.
 
 from emu.zone.event import WARN_BIND_THISNODE, warn_on_once
 from emu.zone.gfp import __GFP_THISNODE, gfp_zone
-from emu.zone.mmzone import MAX_NUMNODES, Cpu, Machine
+from emu.zone.mmzone import MAX_NUMNODES, ZONE_MOVABLE, Cpu, Machine
 from emu.zone.nodemask import (
-    first_node, node_remap, nodes_fold, nodes_onto, nodes_remap, nodes_weight, online_mask,
+    first_node, movable_only_nodes, node_remap, nodes_fold, nodes_onto, nodes_remap, nodes_weight, online_mask,
 )  # fmt: skip
 from emu.zone.sched import Mempolicy, Task, task_at
 from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed
@@ -30,14 +30,21 @@ S_SET = site("do_set_mempolicy:task_lock")
 
 
 @core(cold=True)
+def apply_policy_zone(m: Machine, nodes: int, zone: int) -> bool:
+    """``mm/mempolicy.c:apply_policy_zone() (5.10)``: the policy is for the highest zones; nodes with movable memory
+    only can bind nothing else."""
+    return zone >= (ZONE_MOVABLE if movable_only_nodes(m, nodes) else m.policy_zone)
+
+
+@core(cold=True)
 def policy_nodemask(m: Machine, cpu: Cpu, gfp: int) -> int:
     """``mm/mempolicy.c:policy_nodemask() (5.10)``: the bind mask, unless the request wants lower zones; 0: none."""
     task = task_at(m, cpu.current)
     pol = task.mempolicy
-    if task.has_policy == 0 or pol.mode != MPOL_BIND or gfp_zone(gfp) < m.policy_zone:
+    if task.has_policy == 0 or pol.mode != MPOL_BIND:
         return 0
     nodes = pol.nodes
-    if not cpuset_nodemask_valid_mems_allowed(m, cpu, nodes):
+    if not apply_policy_zone(m, nodes, gfp_zone(gfp)) or not cpuset_nodemask_valid_mems_allowed(m, cpu, nodes):
         return 0
     return nodes
 

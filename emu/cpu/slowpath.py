@@ -11,6 +11,7 @@ from emu.cpu.seams import (
     __perform_reclaim, should_compact_retry, should_reclaim_retry,
 )  # fmt: skip
 from emu.cpu.workqueue import cond_resched, drain_all_pages
+from emu.zone.console import console_unlock
 from emu.zone.event import (
     EV_ALLOC_FAILURE, EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC,
     record, warn_on_once,
@@ -152,6 +153,7 @@ def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext
         return
     nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
     record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
+    console_unlock(m, cpu)
 
 
 @core(cold=True)

@@ -5,7 +5,7 @@ A process that sleeps is a CPU whose current task sleeps: what other CPUs queue 
 
 from emu.cpu.workqueue import poll, sleep_on_doorbell_until
 from emu.zone.mmzone import Cpu, Machine
-from emu.zone.sched import task_at
+from emu.zone.sched import fatal_signal_pending, task_at
 from emu.zone.time import NS_PER_MS
 from shm.atomic import clock_ns, load_acquire
 from shm.core import core
@@ -53,5 +53,5 @@ def schedule_timeout_killable(m: Machine, cpu: Cpu, ns: int) -> None:
     """``schedule_timeout_killable()``: the same, ended by a fatal signal too."""
     end = clock_ns() + ns
     task = task_at(m, cpu.current)
-    while clock_ns() < end and load_acquire(m, "stop") == 0 and load_acquire(task, "fatal_signal") == 0:
+    while clock_ns() < end and load_acquire(m, "stop") == 0 and not fatal_signal_pending(task):
         schedule_timeout_uninterruptible(m, cpu, min(end - clock_ns(), SLICE_NS))

@@ -61,11 +61,6 @@ class DumpZone:
     counts: list[int] = field(default_factory=list)
     letters: list[str] = field(default_factory=list)
 
-    @property
-    def complete(self) -> bool:
-        """Whether all three lines about the zone were there."""
-        return bool(self.lowmem_reserve and self.counts)
-
 
 @dataclass
 class Dump:
@@ -87,7 +82,6 @@ class Dump:
     zones: list[DumpZone] = field(default_factory=list)
     page_kb: int = 4
     highmem: bool = False  # there is any, whether its zone is shown or not
-    unreclaimable: set[int] = field(default_factory=set)
     nodes: set[int] = field(default_factory=set)  # that are mentioned at all
     swap: dict[str, int] = field(default_factory=dict)  # kB free and in total
 
@@ -203,10 +197,6 @@ def _line(dump: Dump, text: list[Line], at: int) -> int:
         dump.zones[-1].lowmem_reserve = [int(pages) for pages in found[1].split()]
     elif found := _NODE.match(line) or _HUGE.match(line):
         dump.nodes.add(int(found[1]))
-        joined = "".join(part.text for part in text[at : at + WRAPPED])
-        state = joined.find("all_unreclaimable? yes")
-        if line.find("active_anon:") > 0 and 0 <= state < _next_record(joined):
-            dump.unreclaimable.add(int(found[1]))
     elif found := _SWAP.match(line):
         dump.swap[found[1].lower()] = int(found[2])
     elif found := _HIGHMEM.match(line):
@@ -217,11 +207,6 @@ def _line(dump: Dump, text: list[Line], at: int) -> int:
     elif dump.kind == "oom" and line.startswith("Memory cgroup out of memory"):
         dump.memcg = True
     return at + 1
-
-
-def _next_record(text: str) -> int:
-    found = re.search(rf"(?:Node \d+ )?(?:{_NAME}) free:|Node \d+ active_anon:", text[1:])
-    return found.start() + 1 if found else len(text)
 
 
 def _join(text: list[Line], at: int, ends: tuple[str, ...]) -> tuple[str, int]:
@@ -241,8 +226,6 @@ def _zone_line(dump: Dump, text: list[Line], at: int) -> int:
     joined, after = _join(text, at, _END_OF_ZONE)
     head = _ZONE.match(joined)
     assert head is not None
-    if "all_unreclaimable? yes" in joined:  # 4.7 and before: of the zone
-        dump.unreclaimable.add(int(head[1] or 0))
     items = {name: int(value) for name, value in _ITEM.findall(joined)}
     zone = DumpZone(int(head[1] or 0), head[2], text[at].number, items)
     if found := _RESERVE.search(joined):

@@ -78,7 +78,8 @@ def init_currently_empty_zone(m: Machine, zone: Zone, start_pfn: int) -> None:
 def move_pfn_range_to_zone(m: Machine, cpu: Cpu, zone_offset: int, start_pfn: int, nr_pages: int) -> None:
     """``mm/memory_hotplug.c:move_pfn_range_to_zone() (5.10)``: zone and node span the range; its blocks are isolated.
 
-    Struct pages are made when they are first used, as after booting.
+    Struct pages are made when they are first used, as after booting. The zone isn't ``contiguous`` from now on:
+    ``set_zone_contiguous()`` comes before the sections are online, and finds a hole in their place.
     """
     zone = zone_at(m, zone_offset)
     node = m.nodes[zone.node]

@@ -91,7 +91,7 @@ def may_reclaim_charge(m: Machine, cpu: Cpu, gfp: int) -> int:
     task = task_at(m, cpu.current)
     if gfp & __GFP_ATOMIC != 0 or task.process_flags & PF_MEMALLOC != 0:
         return FORCE
-    if task.memcg_in_oom != 0 or gfp & __GFP_DIRECT_RECLAIM == 0:
+    if gfp & __GFP_DIRECT_RECLAIM == 0:
         return FORCE if gfp & __GFP_NOFAIL != 0 else -ENOMEM
     return RETRY
 

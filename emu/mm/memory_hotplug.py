@@ -12,7 +12,7 @@ from emu.mm.hotplug_zone import (
 )  # fmt: skip
 from emu.mm.migrate_range import do_migrate_range, scan_movable_pages
 from emu.mm.page_isolation import (
-    MEMORY_OFFLINE, REPORT_FAILURE, start_isolate_page_range, test_pages_isolated, undo_isolate_page_range,
+    MEMORY_OFFLINE, start_isolate_page_range, test_pages_isolated, undo_isolate_page_range,
 )  # fmt: skip
 from emu.mm.pagevec import lru_add_drain_all
 from emu.zone.buddy import FPI_TO_TAIL, __free_one_page, buddy_order, del_page_from_free_list
@@ -25,7 +25,6 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.mmzone import PAGEBLOCK_ORDER
 from emu.zone.online import block_bits, block_has_hole, mark_plugged, pfn_to_online_zone, plugged_node
-from emu.zone.online import set_zone_contiguous
 from emu.zone.page import PG_buddy, pfn_to_page
 from emu.zone.pageblock import init_head
 from emu.zone.sched import fatal_signal_pending, task_at
@@ -258,12 +257,11 @@ def account_offline(m: Machine, cpu: Cpu, zone: Zone, nr_pages: int) -> None:
 
 
 @core(cold=True)
-def cancel_offline(m: Machine, cpu: Cpu, start_pfn: int, nr_pages: int, why: int, page: int) -> int:
+def cancel_offline(m: Machine, cpu: Cpu, start_pfn: int, nr_pages: int, last: int, why: int) -> None:
     """``failed_removal_isolated``: the blocks become movable again, as they were or not."""
     undo_isolate_page_range(m, cpu, start_pfn, start_pfn + nr_pages, MIGRATE_MOVABLE)
-    memory_notify(m, cpu, MEM_CANCEL_OFFLINE, start_pfn, nr_pages, -1)
-    report(m, cpu, start_pfn, nr_pages, 0, why, page)
-    return -EINTR if why == HOTPLUG_SIGNAL else -EBUSY
+    memory_notify(m, cpu, MEM_CANCEL_OFFLINE, start_pfn, nr_pages, last)
+    report(m, cpu, start_pfn, nr_pages, 0, why, -1)
 
 
 @core(cold=True)
@@ -279,16 +277,21 @@ def offline_range(m: Machine, cpu: Cpu, start_pfn: int, nr_pages: int) -> int:
         report(m, cpu, start_pfn, nr_pages, 0, HOTPLUG_MULTIZONE, -1)
         return -EINVAL
     zone = zone_at(m, zone_offset)
-    ret = start_isolate_page_range(m, cpu, start_pfn, end_pfn, MIGRATE_MOVABLE, MEMORY_OFFLINE | REPORT_FAILURE)
+    ret = start_isolate_page_range(m, cpu, start_pfn, end_pfn, MIGRATE_MOVABLE, MEMORY_OFFLINE)
     if ret != 0:
         report(m, cpu, start_pfn, nr_pages, 0, HOTPLUG_ISOLATE, ret - 1 if ret > 0 else -1)
         return -EBUSY
     last = zone.node if nr_pages >= m.nodes[zone.node].node_present_pages else -1
-    if last_kernel_memory(m, zone, nr_pages) or memory_notify(m, cpu, MEM_GOING_OFFLINE, start_pfn, nr_pages, last) < 0:
-        return cancel_offline(m, cpu, start_pfn, nr_pages, HOTPLUG_NOTIFIER, -1)
+    ret = -EBUSY
+    if not last_kernel_memory(m, zone, nr_pages):
+        ret = memory_notify(m, cpu, MEM_GOING_OFFLINE, start_pfn, nr_pages, last)
+    if ret < 0:
+        cancel_offline(m, cpu, start_pfn, nr_pages, last, HOTPLUG_NOTIFIER)
+        return ret
     why = empty_range(m, cpu, zone_offset, start_pfn, end_pfn)
     if why != HOTPLUG_DONE:
-        return cancel_offline(m, cpu, start_pfn, nr_pages, why, -1)
+        cancel_offline(m, cpu, start_pfn, nr_pages, last, why)
+        return -EINTR if why == HOTPLUG_SIGNAL else -EBUSY
     __offline_isolated_pages(m, cpu, zone, start_pfn, end_pfn)
     account_offline(m, cpu, zone, nr_pages)
     memory_notify(m, cpu, MEM_OFFLINE, start_pfn, nr_pages, last)
@@ -362,7 +365,6 @@ def online_range(m: Machine, cpu: Cpu, start_pfn: int, nr_pages: int, online_typ
     spin_unlock_irqrestore(m, cpu, zone.lock, flags)
     was_empty = zone.present_pages == 0
     online_pages_range(m, cpu, zone, start_pfn, nr_pages)
-    set_zone_contiguous(m, zone, zone_offset)
     zone.present_pages += nr_pages
     node.node_present_pages += nr_pages
     if was_empty:

@@ -75,7 +75,7 @@ def migrate_away(m: Machine, cpu: Cpu, nid: int) -> int:
 def do_migrate_range(m: Machine, cpu: Cpu, start_pfn: int, end_pfn: int) -> int:
     """``mm/memory_hotplug.c:do_migrate_range() (5.10)``: one attempt to move all pages of the range that can be moved.
 
-    Poisoned pages are only unmapped: their contents must not be read.
+    Poisoned pages are only taken off the LRU and unmapped: their contents must not be read.
     """
     head = cpu.scratch[SOURCE]
     INIT_LIST_HEAD(m, head)
@@ -89,6 +89,8 @@ def do_migrate_range(m: Machine, cpu: Cpu, start_pfn: int, end_pfn: int) -> int:
             first = compound_head(m, at)
             pfn = max(first + (1 << min(compound_order(m, first), MAX_ORDER - 1)), pfn)
         if test_flag(page, PG_hwpoison):
+            if on_lru(page):
+                isolate_lru_page(m, cpu, at)
             if page_mapped(page):
                 try_to_unmap(m, cpu, at, TTU_IGNORE_MLOCK)
             continue

@@ -4,27 +4,18 @@ The first eight of them fit in the gather itself; for each 510 more a page is al
 is none, what was collected is freed first. Here their pfns lie in a table of the CPU, and those pages are only held.
 """
 
-from emu.cpu.free import SWAP_CLUSTER_MAX, __free_pages
+from emu.cpu.free import __free_pages
 from emu.mm.alloc import alloc_page
-from emu.mm.lruvec import lruvec_at, mem_cgroup_page_lruvec
-from emu.mm.pagevec import free_page_list, lru_add_drain
+from emu.mm.pagevec import begin_release, end_release, held_lock, lru_add_drain, release_page
 from emu.mm.swap_state import free_swap_cache
 from emu.zone.gfp import __GFP_NOWARN, GFP_NOWAIT
-from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
-from emu.zone.list import INIT_LIST_HEAD, list_add
-from emu.zone.lru import del_page_from_lru_list, page_off_lru, page_to_nid
 from emu.zone.mm_types import (
     GATHER_SIZE, MAX_GATHER_BATCH, MAX_GATHER_BATCH_COUNT, MMU_GATHER_BUNDLE, gather_pages, vm_at,
 )  # fmt: skip
 from emu.zone.mmzone import Cpu, Machine, page_record
-from emu.zone.page import NULL, PG_lru, PG_waiters, pfn_to_page
-from emu.zone.page_ref import ClearPageFlag, put_page_testzero, test_flag
+from emu.zone.page import NULL, pfn_to_page
 from shm.core import OnStack, core
-from shm.point import site
 from shm.struct import Struct, i64, struct
-
-NO_NODE = -1
-S_RELEASE = site("release_pages:lru_lock of a batch")
 
 
 @struct
@@ -35,6 +26,7 @@ class MmuGather(Struct):
     room: int = i64()  # pages that fit without another batch
     batch_count: int = i64()
     gathered: int = i64()  # offset of the CPU's GatherPages
+    force_flush: int = i64()  # a dirty mapping of a file was cleared: free what there is once the page table is done
 
 
 mmu_gather = OnStack(MmuGather)
@@ -47,6 +39,7 @@ def tlb_gather_mmu(m: Machine, cpu: Cpu, tlb: MmuGather) -> None:
     tlb.nr = 0
     tlb.room = MMU_GATHER_BUNDLE
     tlb.batch_count = 0
+    tlb.force_flush = 0
 
 
 @core
@@ -75,44 +68,18 @@ def tlb_remove_page(m: Machine, cpu: Cpu, tlb: MmuGather, pfn: int) -> bool:
 
 @core
 def release_batch(m: Machine, cpu: Cpu, tlb: MmuGather, start: int, end: int) -> None:
-    """``mm/swap.c:release_pages() (5.10)`` of one batch: the ``lru_lock`` is given up after every 32 pages."""
-    INIT_LIST_HEAD(m, cpu.batch)
-    locked = NO_NODE
-    lock_batch = 0
-    flags = 0
+    """``mm/swap.c:release_pages() (5.10)`` of one batch."""
+    held = held_lock()
+    begin_release(m, cpu, held)
     for i in range(start, end):
-        page = page_record(m, pfn_to_page(m, gather_pages(m, tlb.gathered).pages[i]))
-        if locked != NO_NODE:
-            lock_batch += 1
-            if lock_batch == SWAP_CLUSTER_MAX:
-                spin_unlock_irqrestore(m, cpu, m.nodes[locked].lru_lock, flags)
-                locked = NO_NODE
-        if not put_page_testzero(page):
-            continue
-        if test_flag(page, PG_lru):
-            nid = page_to_nid(page)
-            if nid != locked:
-                if locked != NO_NODE:
-                    spin_unlock_irqrestore(m, cpu, m.nodes[locked].lru_lock, flags)
-                locked = nid
-                lock_batch = 0
-                flags = spin_lock_irqsave(cpu, m.nodes[nid].lru_lock, S_RELEASE)
-            node = m.nodes[nid]
-            lruvec = lruvec_at(m, mem_cgroup_page_lruvec(m, node, page))
-            ClearPageFlag(page, PG_lru)
-            del_page_from_lru_list(m, cpu, page, node, lruvec, page_off_lru(page))
-        ClearPageFlag(page, PG_waiters)
-        list_add(m, page.lru, cpu.batch)
-    if locked != NO_NODE:
-        spin_unlock_irqrestore(m, cpu, m.nodes[locked].lru_lock, flags)
-    free_page_list(m, cpu)
+        release_page(m, cpu, page_record(m, pfn_to_page(m, gather_pages(m, tlb.gathered).pages[i])), held)
+    end_release(m, cpu, held)
 
 
 @core
 def tlb_flush_mmu(m: Machine, cpu: Cpu, tlb: MmuGather) -> None:
     """``mm/mmu_gather.c:tlb_flush_mmu() (5.10)``: free what was collected, batch by batch; pages that only the swap
-    cache
-    still holds leave it (``free_pages_and_swap_cache()``)."""
+    cache still holds leave it (``free_pages_and_swap_cache()``)."""
     start = 0
     end = MMU_GATHER_BUNDLE
     while start < tlb.nr:

@@ -29,7 +29,6 @@ from shm.point import site
 
 EBUSY = 16
 MEMORY_OFFLINE = 1
-REPORT_FAILURE = 2
 S_ISOLATE = site("set_migratetype_isolate:lock")
 S_UNISOLATE = site("unset_migratetype_isolate:lock")
 S_TEST = site("test_pages_isolated:lock")

@@ -5,22 +5,21 @@ pages of their own in ``Cpu.scratch``: ``Cpu.batch`` is the argument of :func:`f
 ``free_unref_page_list()``, empty between them, and most functions here may use it.
 """
 
-from emu.cpu.free import __free_pages_ok, free_unref_page, free_unref_page_list
+from emu.cpu.free import SWAP_CLUSTER_MAX, __free_pages_ok, free_unref_page, free_unref_page_list
 from emu.cpu.workqueue import WORK_LRU_ADD_DRAIN, cpu_at, flush_work, lru_add_drain_work, queue_work_on
 from emu.mm.lruvec import lru_note_cost, lru_note_cost_page, lruvec_at, mem_cgroup_lruvec, mem_cgroup_page_lruvec
 from emu.mm.memcontrol import mem_cgroup_uncharge
-from emu.mm.pagevec_move import MOVE_ACTIVATE, MOVE_ADD, MOVE_DEACTIVATE, MOVE_DEACTIVATE_FILE, MOVE_LAZYFREE
-from emu.mm.pagevec_move import MOVE_TAIL, move_page
+from emu.mm.pagevec_move import MOVE_ACTIVATE, MOVE_ADD, MOVE_DEACTIVATE_FILE, MOVE_TAIL, move_page
 from emu.mm.workingset import workingset_activation
 from emu.zone.buddy import FPI_NONE
 from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.list import INIT_LIST_HEAD, link_of, list_add
 from emu.zone.lru import del_page_from_lru_list, mod_zone_page_state, page_off_lru, page_to_nid
 from emu.zone.mm_types import VM_LOCKED
-from emu.zone.mmzone import PAGEVEC_SIZE, Cpu, Machine, Pagevec, cpu_record, page_record, zone_at
+from emu.zone.mmzone import PAGEVEC_SIZE, Cpu, Machine, Page, Pagevec, cpu_record, page_record, zone_at
 from emu.zone.page import (
-    PAGE_MAPPING_ANON, PG_active, PG_dirty, PG_head, PG_locked, PG_lru, PG_mlocked, PG_referenced, PG_swapbacked,
-    PG_swapcache, PG_unevictable, PG_waiters, compound_order, link_to_pfn, page_zone, pfn_to_page,
+    PG_active, PG_dirty, PG_head, PG_locked, PG_lru, PG_mlocked, PG_referenced, PG_unevictable, PG_waiters,
+    compound_order, link_to_pfn, page_zone, pfn_to_page,
 )  # fmt: skip
 from emu.zone.page_ref import (
     ClearPageFlag, SetPageFlag, TestSetPageFlag, get_page, get_page_unless_zero, put_page_testzero, test_flag,
@@ -28,27 +27,26 @@ from emu.zone.page_ref import (
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import NR_MLOCK, PGROTATED, UNEVICTABLE_PGMLOCKED
 from shm.atomic import load_acquire
-from shm.core import core, implements
+from shm.core import OnStack, core, implements
 from shm.point import point, site
+from shm.struct import Struct, i64, struct
 
 __all__ = [
-    "PAGEVEC_ACTIVATE", "PAGEVEC_DEACTIVATE", "PAGEVEC_DEACTIVATE_FILE", "PAGEVEC_LAZYFREE", "PAGEVEC_LRU_ADD",
-    "PAGEVEC_ROTATE", "activate_page", "deactivate_file_page", "deactivate_page", "free_page_list", "lru_add_drain",
+    "PAGEVEC_ACTIVATE", "PAGEVEC_DEACTIVATE_FILE", "PAGEVEC_LRU_ADD", "PAGEVEC_ROTATE", "activate_page",
+    "begin_release", "deactivate_file_page", "end_release", "free_page_list", "held_lock", "lru_add_drain",
     "lru_add_drain_all", "lru_cache_add", "lru_cache_add_inactive_or_unevictable", "lru_note_cost",
-    "lru_note_cost_page", "lruvec_at", "mark_page_accessed", "mark_page_lazyfree", "mem_cgroup_lruvec",
-    "mem_cgroup_page_lruvec", "pagevec_release", "put_page", "release_pages", "rotate_reclaimable_page",
+    "lru_note_cost_page", "lruvec_at", "mark_page_accessed", "mem_cgroup_lruvec", "mem_cgroup_page_lruvec",
+    "pagevec_release", "put_page", "release_page", "release_pages", "rotate_reclaimable_page",
 ]  # fmt: skip
 
 # which of Cpu.pagevecs, in the order in which a drain empties them
 PAGEVEC_LRU_ADD = 0
 PAGEVEC_ROTATE = 1
 PAGEVEC_DEACTIVATE_FILE = 2
-PAGEVEC_DEACTIVATE = 3
-PAGEVEC_LAZYFREE = 4
-PAGEVEC_ACTIVATE = 5
-NR_PAGEVECS = 6
-assert (PAGEVEC_LRU_ADD, PAGEVEC_ROTATE, PAGEVEC_DEACTIVATE_FILE) == (MOVE_ADD, MOVE_TAIL, MOVE_DEACTIVATE_FILE)
-assert (PAGEVEC_DEACTIVATE, PAGEVEC_LAZYFREE, PAGEVEC_ACTIVATE) == (MOVE_DEACTIVATE, MOVE_LAZYFREE, MOVE_ACTIVATE)
+PAGEVEC_ACTIVATE = 3
+NR_PAGEVECS = 4
+assert (PAGEVEC_LRU_ADD, PAGEVEC_ROTATE) == (MOVE_ADD, MOVE_TAIL)
+assert (PAGEVEC_DEACTIVATE_FILE, PAGEVEC_ACTIVATE) == (MOVE_DEACTIVATE_FILE, MOVE_ACTIVATE)
 NO_NODE = -1
 S_MOVE = site("pagevec_lru_move_fn:lru_lock")
 S_RELEASE = site("release_pages:lru_lock")
@@ -56,6 +54,18 @@ S_PUT_LRU = site("__page_cache_release:lru_lock")
 S_PUT = site("put_page:put_page_testzero")
 S_ROTATE = site("rotate_reclaimable_page:irqsave")
 S_SEE_PAGEVEC = site("lru_add_drain_all:read pagevec.nr")
+
+
+@struct
+class HeldLock(Struct):
+    """The ``lru_lock`` that ``release_pages()`` holds while pages of one node follow each other."""
+
+    nid: int = i64()  # NO_NODE: none
+    flags: int = i64()
+    pages: int = i64()  # looked at since it was taken
+
+
+held_lock = OnStack(HeldLock)
 
 
 # --- the last reference -----------------------------------------------------------------------------------------------
@@ -112,36 +122,64 @@ def free_page_list(m: Machine, cpu: Cpu) -> None:
     INIT_LIST_HEAD(m, head)
 
 
-@core(cold=True)
-def release_pages(m: Machine, cpu: Cpu, pvec: Pagevec) -> None:
-    """``mm/swap.c:release_pages() (5.10)``: the references of a pagevec; the pages that were nobody else's are freed
-    together, the last first. The pagevec is empty then. It has no compound pages."""
+@core
+def begin_release(m: Machine, cpu: Cpu, held: HeldLock) -> None:
+    """The beginning of ``release_pages()``: nothing to free, no ``lru_lock`` held."""
     INIT_LIST_HEAD(m, cpu.batch)
-    locked = NO_NODE
-    flags = 0
-    for i in range(pvec.nr):
-        pfn = pvec.pages[i]
-        page = page_record(m, pfn_to_page(m, pfn))
-        if not put_page_testzero(page):
-            continue
-        if test_flag(page, PG_lru):
-            nid = page_to_nid(page)
-            if nid != locked:
-                if locked != NO_NODE:
-                    spin_unlock_irqrestore(m, cpu, m.nodes[locked].lru_lock, flags)
-                locked = nid
-                flags = spin_lock_irqsave(cpu, m.nodes[nid].lru_lock, S_RELEASE)
-            node = m.nodes[nid]
-            lruvec = lruvec_at(m, mem_cgroup_page_lruvec(m, node, page))
-            ClearPageFlag(page, PG_lru)
-            del_page_from_lru_list(m, cpu, page, node, lruvec, page_off_lru(page))
-        ClearPageFlag(page, PG_waiters)
-        list_add(m, page.lru, cpu.batch)
-    if locked != NO_NODE:
-        spin_unlock_irqrestore(m, cpu, m.nodes[locked].lru_lock, flags)
-    pvec.nr = 0
+    held.nid = NO_NODE
+
+
+@core
+def unlock_held(m: Machine, cpu: Cpu, held: HeldLock) -> None:
+    """Give the ``lru_lock`` up, if one is held."""
+    if held.nid != NO_NODE:
+        spin_unlock_irqrestore(m, cpu, m.nodes[held.nid].lru_lock, held.flags)
+        held.nid = NO_NODE
+
+
+@core
+def release_page(m: Machine, cpu: Cpu, page: Page, held: HeldLock) -> None:
+    """One page of ``release_pages()``: its last reference takes it off its LRU list and puts it on ``cpu.batch``. The
+    ``lru_lock`` stays held for pages of the same node, up to SWAP_CLUSTER_MAX of them."""
+    if held.nid != NO_NODE:
+        held.pages += 1
+        if held.pages == SWAP_CLUSTER_MAX:
+            unlock_held(m, cpu, held)
+    if not put_page_testzero(page):
+        return
+    if test_flag(page, PG_lru):
+        nid = page_to_nid(page)
+        if nid != held.nid:
+            unlock_held(m, cpu, held)
+            held.pages = 0
+            held.flags = spin_lock_irqsave(cpu, m.nodes[nid].lru_lock, S_RELEASE)
+            held.nid = nid
+        node = m.nodes[nid]
+        lruvec = lruvec_at(m, mem_cgroup_page_lruvec(m, node, page))
+        ClearPageFlag(page, PG_lru)
+        del_page_from_lru_list(m, cpu, page, node, lruvec, page_off_lru(page))
+    ClearPageFlag(page, PG_waiters)
+    list_add(m, page.lru, cpu.batch)
+
+
+@core
+def end_release(m: Machine, cpu: Cpu, held: HeldLock) -> None:
+    """The end of ``release_pages()``: what was nobody else's is freed together, the last first."""
+    unlock_held(m, cpu, held)
     if cpu.batch.next != link_of(m, cpu.batch):
         free_page_list(m, cpu)
+
+
+@core(cold=True)
+def release_pages(m: Machine, cpu: Cpu, pvec: Pagevec) -> None:
+    """``mm/swap.c:release_pages() (5.10)``: the references of a pagevec, which is empty then. It has no compound
+    pages."""
+    held = held_lock()
+    begin_release(m, cpu, held)
+    for i in range(pvec.nr):
+        release_page(m, cpu, page_record(m, pfn_to_page(m, pvec.pages[i])), held)
+    pvec.nr = 0
+    end_release(m, cpu, held)
 
 
 # --- pagevecs ---------------------------------------------------------------------------------------------------------
@@ -254,26 +292,6 @@ def deactivate_file_page(m: Machine, cpu: Cpu, pfn: int) -> None:
     page = page_record(m, pfn_to_page(m, pfn))
     if not test_flag(page, PG_unevictable) and get_page_unless_zero(page):
         pagevec_add(m, cpu, PAGEVEC_DEACTIVATE_FILE, pfn)
-
-
-@core(cold=True)
-def deactivate_page(m: Machine, cpu: Cpu, pfn: int) -> None:
-    """``mm/swap.c:deactivate_page() (5.10)``"""
-    page = page_record(m, pfn_to_page(m, pfn))
-    if load_acquire(page, "page_flags") & (PG_lru | PG_active | PG_unevictable) == PG_lru | PG_active:
-        get_page(page)
-        pagevec_add(m, cpu, PAGEVEC_DEACTIVATE, pfn)
-
-
-@core(cold=True)
-def mark_page_lazyfree(m: Machine, cpu: Cpu, pfn: int) -> None:
-    """``mm/swap.c:mark_page_lazyfree() (5.10)``: MADV_FREE; clean, it may be dropped without being swapped out."""
-    page = page_record(m, pfn_to_page(m, pfn))
-    flags = load_acquire(page, "page_flags")
-    if flags & (PG_lru | PG_swapbacked | PG_swapcache | PG_unevictable) == PG_lru | PG_swapbacked:
-        if page.mapping & PAGE_MAPPING_ANON != 0:
-            get_page(page)
-            pagevec_add(m, cpu, PAGEVEC_LAZYFREE, pfn)
 
 
 # --- draining ---------------------------------------------------------------------------------------------------------

@@ -10,22 +10,19 @@ from emu.zone.lru import (
 from emu.zone.mm_types import VM_LOCKED, file_at, file_record, vm_at
 from emu.zone.mmzone import Cpu, Lruvec, Machine, Node, Page
 from emu.zone.page import (
-    PAGE_MAPPING_ANON, PAGE_MAPPING_FLAGS, PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced,
-    PG_swapbacked, PG_swapcache, PG_unevictable, PG_writeback,
+    PAGE_MAPPING_FLAGS, PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced, PG_unevictable,
+    PG_writeback,
 )  # fmt: skip
 from emu.zone.page_ref import ClearPageFlag, SetPageFlag, TestClearPageFlag, test_flag
 from emu.zone.vmstat import __count_vm_events
-from emu.zone.vmstat_items import PGACTIVATE, PGDEACTIVATE, PGLAZYFREE, PGROTATED, UNEVICTABLE_PGCULLED
-from emu.zone.vmstat_items import UNEVICTABLE_PGRESCUED
+from emu.zone.vmstat_items import PGACTIVATE, PGDEACTIVATE, PGROTATED, UNEVICTABLE_PGCULLED, UNEVICTABLE_PGRESCUED
 from shm.atomic import load_acquire
 from shm.core import core
 
 MOVE_ADD = 0
 MOVE_TAIL = 1
 MOVE_DEACTIVATE_FILE = 2
-MOVE_DEACTIVATE = 3
-MOVE_LAZYFREE = 4
-MOVE_ACTIVATE = 5
+MOVE_ACTIVATE = 3
 
 
 @core(inline=True)
@@ -116,39 +113,6 @@ def lru_deactivate_file_fn(m: Machine, cpu: Cpu, page: Page, node: Node, lruvec:
 
 
 @core
-def lru_deactivate_fn(m: Machine, cpu: Cpu, page: Page, node: Node, lruvec: Lruvec) -> int:
-    """``mm/swap.c:lru_deactivate_fn() (5.10)``"""
-    if load_acquire(page, "page_flags") & (PG_lru | PG_active | PG_unevictable) != PG_lru | PG_active:
-        return 0
-    lru = page_lru_base_type(page)
-    del_page_from_lru_list(m, cpu, page, node, lruvec, lru + LRU_ACTIVE)
-    ClearPageFlag(page, PG_active)
-    ClearPageFlag(page, PG_referenced)
-    add_page_to_lru_list(m, cpu, page, node, lruvec, lru)
-    __count_vm_events(cpu, PGDEACTIVATE, 1)
-    return 1
-
-
-@core
-def lru_lazyfree_fn(m: Machine, cpu: Cpu, page: Page, node: Node, lruvec: Lruvec) -> int:
-    """``mm/swap.c:lru_lazyfree_fn() (5.10)``: without PG_swapbacked an anonymous page is dropped, not swapped."""
-    flags = load_acquire(page, "page_flags")
-    if flags & (PG_lru | PG_swapbacked | PG_swapcache | PG_unevictable) != PG_lru | PG_swapbacked:
-        return 0
-    if page.mapping & PAGE_MAPPING_ANON == 0:
-        return 0
-    del_page_from_lru_list(
-        m, cpu, page, node, lruvec, LRU_INACTIVE_ANON + (LRU_ACTIVE if flags & PG_active != 0 else 0)
-    )
-    ClearPageFlag(page, PG_active)
-    ClearPageFlag(page, PG_referenced)
-    ClearPageFlag(page, PG_swapbacked)
-    add_page_to_lru_list(m, cpu, page, node, lruvec, LRU_INACTIVE_FILE)
-    __count_vm_events(cpu, PGLAZYFREE, 1)
-    return 1
-
-
-@core
 def move_page(m: Machine, cpu: Cpu, which: int, page: Page, node: Node, lruvec: Lruvec) -> int:
     """What a pagevec (``MOVE_*``) is for, done with one of its pages."""
     if which == MOVE_ADD:
@@ -157,8 +121,4 @@ def move_page(m: Machine, cpu: Cpu, which: int, page: Page, node: Node, lruvec: 
         return pagevec_move_tail_fn(m, cpu, page, node, lruvec)
     if which == MOVE_DEACTIVATE_FILE:
         return lru_deactivate_file_fn(m, cpu, page, node, lruvec)
-    if which == MOVE_DEACTIVATE:
-        return lru_deactivate_fn(m, cpu, page, node, lruvec)
-    if which == MOVE_LAZYFREE:
-        return lru_lazyfree_fn(m, cpu, page, node, lruvec)
     return __activate_page(m, cpu, page, node, lruvec)

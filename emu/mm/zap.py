@@ -32,6 +32,7 @@ def zap_present(m: Machine, cpu: Cpu, mm: Mm, pte: int, tlb: MmuGather) -> bool:
         add_mm_counter(mm, MM_ANONPAGES, -1)
     else:
         if pte & PTE_DIRTY != 0:
+            tlb.force_flush = 1
             set_page_dirty(m, cpu, pfn)
         if pte & PTE_YOUNG != 0:
             mark_page_accessed(m, cpu, pfn)
@@ -48,6 +49,8 @@ def zap_one(m: Machine, cpu: Cpu, mm: Mm, offset: int, file: int, tlb: MmuGather
     """
     slot = slot_at(m, offset)
     pte = load_acquire(slot, "value")
+    if pte == 0:
+        return False
     if pte & (PTE_PRESENT | PTE_SPECIAL) == PTE_PRESENT:
         if file != ANY_FILE and page_record(m, pfn_to_page(m, pte >> PTE_SHIFT)).mapping != file << 2:
             return False
@@ -69,8 +72,7 @@ def zap_one(m: Machine, cpu: Cpu, mm: Mm, offset: int, file: int, tlb: MmuGather
 @core
 def zap_pte_range(m: Machine, cpu: Cpu, mm_id: int, slot: int, end: int, file: int, tlb: MmuGather) -> None:
     """``mm/memory.c:zap_pte_range() (5.10)``: the slots of one page table; when the gather is full, the lock is given
-    up
-    and the pages are freed."""
+    up and the pages are freed, and so they are at the end of a table that had dirty mappings of a file."""
     mm = mm_record(m, mm_offset(m, mm_id))
     while slot < end:
         full = False
@@ -79,7 +81,8 @@ def zap_pte_range(m: Machine, cpu: Cpu, mm_id: int, slot: int, end: int, file: i
             full = zap_one(m, cpu, mm, pte_offset(mm, slot), file, tlb)
             slot += 1
         spin_unlock(cpu.party, mm.page_table_lock)
-        if full:
+        if full or tlb.force_flush != 0:
+            tlb.force_flush = 0
             tlb_flush_mmu(m, cpu, tlb)
 
 

@@ -1,6 +1,6 @@
 """Emptying a contiguous range: clean page cache is dropped instead of being moved (``mm/vmscan.c`` (5.10))."""
 
-from emu.mm.contig import reclaim_clean_pages
+from emu.compact.contig import reclaim_clean_pages
 from emu.reclaim.shrink_page_list import reclaim_clean_pages_from_list
 from emu.zone.mmzone import Cpu, Machine, Zone
 from shm.core import implements

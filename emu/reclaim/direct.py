@@ -13,7 +13,10 @@ from emu.reclaim.scan_control import (
 )  # fmt: skip
 from emu.reclaim.shrink_node import CONGESTION_MS, shrink_node, snapshot_refaults
 from emu.reclaim.throttle import throttle_direct_reclaim
-from emu.zone.event import EV_DIRECT_RECLAIM_BEGIN, EV_DIRECT_RECLAIM_END, EV_RECLAIM_RETRY, record
+from emu.zone.event import (
+    EV_DIRECT_RECLAIM_BEGIN, EV_DIRECT_RECLAIM_END, EV_MEMCG_RECLAIM_BEGIN, EV_MEMCG_RECLAIM_END, EV_RECLAIM_RETRY,
+    record,
+)  # fmt: skip
 from emu.zone.gfp import (
     __GFP_HARDWALL, __GFP_IO, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIM_MASK, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC,
     PF_WQ_WORKER, gfp_zone,
@@ -201,9 +204,13 @@ def reclaim_mem_cgroup(m: Machine, cpu: Cpu, memcg: int, nr_pages: int, gfp_mask
     sc.may_swap = may_swap
     set_zones(m, cpu, sc, node_zonelist(m, cpu.node, sc.gfp_mask), 0, NODEMASK_NONE)
     set_task_reclaim_state(m, cpu, sc)
+    if cpu.trace != 0:
+        record(m, cpu, EV_MEMCG_RECLAIM_BEGIN, -1, 0, 0, sc.gfp_mask, 0, 0)
     flags = memalloc_noreclaim_save(m, cpu)
     nr_reclaimed = do_try_to_free_pages(m, cpu, sc)
     memalloc_noreclaim_restore(m, cpu, flags)
+    if cpu.trace != 0:
+        record(m, cpu, EV_MEMCG_RECLAIM_END, -1, 0, 0, sc.gfp_mask, nr_reclaimed, 0)
     return nr_reclaimed
 
 

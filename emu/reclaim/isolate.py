@@ -170,12 +170,3 @@ def free_isolated_list(m: Machine, cpu: Cpu, which: int) -> None:
     INIT_LIST_HEAD(m, cpu.scratch[which])
     if not list_empty(m, cpu.batch):
         free_page_list(m, cpu)
-
-
-@core
-def putback_list(m: Machine, cpu: Cpu, which: int) -> None:
-    """``putback_lru_page()`` of a list, its tail first."""
-    while not list_empty(m, cpu.scratch[which]):
-        pfn = last_of(m, cpu.scratch[which])
-        list_del(m, page_record(m, pfn_to_page(m, pfn)).lru)
-        putback_lru_page(m, cpu, pfn)

@@ -16,7 +16,6 @@ from emu.zone.sched import Task, fatal_signal_pending, task_at, user_task
 from shm.atomic import cmpxchg, fetch_add, fetch_and, fetch_or, load_acquire, store_release, xchg
 from shm.core import core, entry, implements
 from shm.point import point, site
-from shm.waitqueue import wake_up
 
 DYING = 1  # of Task.dying: somebody runs its do_exit()
 REAPED = 2  # the reaper holds its address space (mmap_lock)
@@ -62,8 +61,8 @@ def leave_oom_victim(m: Machine, cpu: Cpu, task: Task) -> None:
         flags = fetch_or(mm_record(m, mm_at(m, vm, task.oom_mm)), "mm_flags", MMF_OOM_SKIP)
         if flags & MMF_OOM_REAP_QUEUED == 0 or xchg(task, "oom_reaper_expires", 0) != 0:
             drop_oom_mm(m, task)
-    if xchg(task, "oom_victim", 0) != 0 and fetch_add(vm.oom_victims, "counter", -1) == 1:
-        wake_up(vm.oom_victims_wait)
+    if xchg(task, "oom_victim", 0) != 0:
+        fetch_add(vm.oom_victims, "counter", -1)
 
 
 @core(cold=True)

@@ -29,7 +29,7 @@ from emu.zone.mm_types import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM,
 from emu.zone.mmzone import NODEMASK_GIVEN, ZONE_NORMAL, AllocContext, Cpu, Machine
 from emu.zone.page import NULL
 from emu.zone.ratelimit import ratelimit
-from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, task_at, user_task
+from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, fatal_signal_pending, task_at, user_task
 from emu.zone.time import NS_PER_JIFFY
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import OOM_KILL
@@ -77,8 +77,11 @@ def queue_oom_reaper(m: Machine, task: Task) -> None:
 
 @core
 def __task_will_free_mem(task: Task) -> bool:
-    """``mm/oom_kill.c:__task_will_free_mem() (5.10)``: it is on its way out."""
-    return load_acquire(task, "fatal_signal") != 0 or task.process_flags & PF_EXITING != 0
+    """``mm/oom_kill.c:__task_will_free_mem() (5.10)``: it is on its way out, and writes no core dump, which may take
+    long."""
+    if task.process_flags & PF_DUMPCORE != 0:
+        return False
+    return fatal_signal_pending(task) or task.process_flags & PF_EXITING != 0
 
 
 @core(cold=True)
@@ -124,9 +127,7 @@ def __oom_kill_process(m: Machine, cpu: Cpu, victim: Task, why: int) -> None:
         spin_unlock(cpu.party, victim.alloc_lock)
         say(m, cpu, OOM_SAYS_EXITING, task_number(m, victim), why)
         return
-    vm = vm_at(m, m.vm)
     __count_vm_events(cpu, OOM_KILL, 1)
-    fetch_add(vm, "oom_kills", 1)
     if victim.memcg != 0:
         fetch_add(m.memcgs[victim.memcg - 1], "oom_kills", 1)
     store_release(victim, "fatal_signal", 1)

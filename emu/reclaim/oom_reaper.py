@@ -60,10 +60,12 @@ def oom_reap_task_mm(m: Machine, cpu: Cpu, task: Task) -> bool:
 @core(cold=True)
 def oom_reap_task(m: Machine, cpu: Cpu, task: Task) -> None:
     """``mm/oom_kill.c:oom_reap_task() (5.10)``: ten tries, then the killer may look for others whatever came of it."""
-    attempts = 1
-    while not oom_reap_task_mm(m, cpu, task) and attempts < MAX_OOM_REAP_RETRIES and load_acquire(m, "stop") == 0:
-        attempts += 1
+    attempts = 0
+    reaped = oom_reap_task_mm(m, cpu, task)
+    while not reaped and attempts < MAX_OOM_REAP_RETRIES and load_acquire(m, "stop") == 0:
         schedule_timeout_uninterruptible(m, cpu, HZ // 10 * NS_PER_JIFFY)
+        attempts += 1
+        reaped = attempts < MAX_OOM_REAP_RETRIES and oom_reap_task_mm(m, cpu, task)
     flags = fetch_or(mm_record(m, mm_at(m, vm_at(m, m.vm), task.oom_mm)), "mm_flags", MMF_OOM_SKIP)
     if attempts >= MAX_OOM_REAP_RETRIES and flags & MMF_OOM_SKIP == 0:
         say(m, cpu, OOM_SAYS_UNABLE, task_number(m, task), 0)

@@ -6,6 +6,7 @@ the tasks will soon be gone; ``emu.zone.report_oom`` makes the kernel's text of 
 
 from emu.reclaim.oom_control import OomControl, get_mm_counter, is_candidate, mm_of, oom_cpuset_eligible
 from emu.reclaim.oom_control import oom_unkillable_task
+from emu.zone.console import console_unlock
 from emu.zone.event import (
     EV_MARK_VICTIM, EV_OOM_KILL, EV_OOM_KILLED, EV_OOM_MESSAGE, EV_OOM_PANIC, EV_OOM_REAPED, EV_OOM_SUMMARY,
     EV_OOM_TASK, record,
@@ -67,6 +68,7 @@ def dump_header(m: Machine, cpu: Cpu, oc: OomControl, victim: int) -> None:
         task = task_at(m, victim)
         groups = oc.memcg << 8 | task.memcg << 16
         record(m, cpu, EV_OOM_SUMMARY, oc.nodemask, 0, 0, 0, task_number(m, task), oc.constraint | groups)
+    console_unlock(m, cpu)
 
 
 @core(cold=True)
@@ -98,5 +100,5 @@ def say(m: Machine, cpu: Cpu, which: int, one: int, two: int) -> None:
 def oom_panic(m: Machine, cpu: Cpu, which: int) -> None:
     """``panic()``: the last words, and the machine stops."""
     record(m, cpu, EV_OOM_PANIC, -1, which, 0, 0, 0, 0)
-    store_release(vm_at(m, m.vm), "panicked", 1)
+    store_release(vm_at(m, m.vm), "panicked", which + 1)
     store_release(m, "stop", 1)

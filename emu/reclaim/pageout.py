@@ -209,12 +209,3 @@ def __remove_mapping(m: Machine, cpu: Cpu, pfn: int, reclaimed: int, target_memc
     if kind == MAPPING_FILE:
         return remove_from_page_cache(m, cpu, pfn, reclaimed, target_memcg)
     return False
-
-
-@core
-def remove_mapping(m: Machine, cpu: Cpu, pfn: int) -> bool:
-    """``mm/vmscan.c:remove_mapping() (5.10)``: the same for one who holds a reference and keeps it."""
-    if not __remove_mapping(m, cpu, pfn, 0, 0):
-        return False
-    page_ref_unfreeze(page_record(m, pfn_to_page(m, pfn)), 1)
-    return True

@@ -24,7 +24,7 @@ L_SKIPPED = 3
 L_RETURN = 4  # pages that shrink_page_list() does not free
 L_FREE = 5
 L_PUT = 6  # pages whose last reference was isolation's
-L_NODE = 7  # reclaim_pages() and reclaim_clean_pages_from_list()
+L_CLEAN = 7  # clean pages of reclaim_clean_pages_from_list()
 
 
 @struct

@@ -12,6 +12,7 @@ from emu.zone.lru import (
     is_active_lru, is_file_lru, lruvec_lru_size,
 )  # fmt: skip
 from emu.zone.mmzone import PAGE_SHIFT, Cpu, Lruvec, Machine
+from emu.zone.wmark_init import int_sqrt
 from shm.core import core
 
 NR_EVICTABLE = 4
@@ -19,23 +20,6 @@ SCAN_EQUAL = 0
 SCAN_FRACT = 1
 SCAN_ANON = 2
 SCAN_FILE = 3
-
-
-@core
-def int_sqrt(x: int) -> int:
-    """``lib/math/int_sqrt.c:int_sqrt() (5.10)``: rounded down."""
-    y = 0
-    bit = 1 << 62
-    while bit > x:
-        bit >>= 2
-    while bit != 0:
-        if x >= y + bit:
-            x -= y + bit
-            y = (y >> 1) + bit
-        else:
-            y >>= 1
-        bit >>= 2
-    return y
 
 
 @core
@@ -49,13 +33,13 @@ def inactive_is_low(m: Machine, lruvec: Lruvec, inactive_lru: int) -> bool:
 
 
 @core
-def scan_balance(m: Machine, sc: ScanControl) -> int:
+def scan_balance(m: Machine, sc: ScanControl, swappiness: int) -> int:
     """The first half of ``get_scan_count()``: which kinds of pages to look at, SCAN_*."""
     if sc.may_swap == 0 or get_nr_swap_pages(m) <= 0:
         return SCAN_FILE
-    if cgroup_reclaim(sc) and m.swappiness == 0:
+    if cgroup_reclaim(sc) and swappiness == 0:
         return SCAN_FILE
-    if sc.priority == 0 and m.swappiness != 0:
+    if sc.priority == 0 and swappiness != 0:
         return SCAN_EQUAL
     if sc.file_is_tiny != 0:
         return SCAN_ANON
@@ -65,18 +49,13 @@ def scan_balance(m: Machine, sc: ScanControl) -> int:
 
 
 @core
-def fraction(m: Machine, sc: ScanControl, file: int) -> int:
-    """Share of the pressure for anonymous or file pages: the cheaper they were to reclaim, and the swappiness.
+def fraction(weight: int, cost: int, total_cost: int) -> int:
+    """Share of the pressure for anonymous or file pages: their weight by the swappiness, and more the cheaper they were
+    to reclaim.
 
     Each kind's cost counts with the total on top, so that neither gets less than a third.
     """
-    total_cost = sc.anon_cost + sc.file_cost
-    anon_cost = total_cost + sc.anon_cost
-    file_cost = total_cost + sc.file_cost
-    total_cost = anon_cost + file_cost
-    if file != 0:
-        return (200 - m.swappiness) * (total_cost + 1) // (file_cost + 1)
-    return m.swappiness * (total_cost + 1) // (anon_cost + 1)
+    return weight * (3 * total_cost + 1) // (total_cost + cost + 1)
 
 
 @core
@@ -86,12 +65,16 @@ def get_scan_count(m: Machine, lruvec: Lruvec, sc: ScanControl, counts: ScanCoun
     Differs from 5.10: cgroups have one swappiness and no limit of swap, no memory.min and memory.low, and aren't
     removed while they have pages.
     """
-    balance = scan_balance(m, sc)
+    swappiness = m.swappiness
+    balance = scan_balance(m, sc, swappiness)
+    total_cost = sc.anon_cost + sc.file_cost
+    ap = fraction(swappiness, sc.anon_cost, total_cost)
+    fp = fraction(200 - swappiness, sc.file_cost, total_cost)
     for lru in range(NR_EVICTABLE):
         file = 1 if is_file_lru(lru) else 0
         scan = lruvec_lru_size(lruvec, lru, sc.reclaim_idx) >> sc.priority
         if balance == SCAN_FRACT:
-            scan = scan * fraction(m, sc, file) // (fraction(m, sc, 0) + fraction(m, sc, 1))
+            scan = scan * (fp if file == 1 else ap) // (ap + fp)
         elif balance != SCAN_EQUAL and (balance == SCAN_FILE) != (file == 1):
             scan = 0
         counts.nr[lru] = scan

@@ -11,14 +11,14 @@ from emu.mm.rmap import TTU_BATCH_FLUSH, try_to_unmap
 from emu.mm.rmap_walk import PageAnon, page_mapped
 from emu.mm.swap_state import add_to_swap, try_to_free_swap
 from emu.mm.swapfile import vm_swap_full
-from emu.reclaim.isolate import free_isolated_list, last_of, putback_list
+from emu.reclaim.isolate import free_isolated_list, last_of
 from emu.reclaim.pageout import (
     PAGE_ACTIVATE, PAGE_KEEP, PAGE_SUCCESS, PAGEREF_ACTIVATE, PAGEREF_KEEP, PAGEREF_RECLAIM, PAGEREF_RECLAIM_CLEAN,
     PageSwapCache, __remove_mapping, inode_write_congested, page_check_dirty_writeback,
     page_check_references, pageout,
 )  # fmt: skip
 from emu.reclaim.scan_control import (
-    DEF_PRIORITY, L_FREE, L_NODE, L_RETURN, PGDAT_DIRTY, PGDAT_WRITEBACK, ReclaimStat, ScanControl,
+    DEF_PRIORITY, L_CLEAN, L_FREE, L_RETURN, PGDAT_DIRTY, PGDAT_WRITEBACK, ReclaimStat, ScanControl,
     current_is_kswapd, reclaim_stat, scan_control, writeback_throttling_sane,
 )  # fmt: skip
 from emu.zone.gfp import __GFP_FS, __GFP_IO, GFP_KERNEL
@@ -243,7 +243,7 @@ def reclaim_clean_pages_from_list(m: Machine, cpu: Cpu, zone: Zone, which: int) 
     sc.priority = DEF_PRIORITY
     sc.may_unmap = 1
     these = cpu.scratch[which]
-    clean = cpu.scratch[L_NODE]
+    clean = cpu.scratch[L_CLEAN]
     INIT_LIST_HEAD(m, clean)
     end = link_of(m, these)
     link = these.next
@@ -255,46 +255,9 @@ def reclaim_clean_pages_from_list(m: Machine, cpu: Cpu, zone: Zone, which: int) 
             ClearPageFlag(page, PG_active)
             list_move(m, page.lru, clean)
     node = m.nodes[zone.node]
-    nr_reclaimed = shrink_page_list(m, cpu, L_NODE, node, sc, stat, 1)
+    nr_reclaimed = shrink_page_list(m, cpu, L_CLEAN, node, sc, stat, 1)
     list_splice(m, clean, these)
     mod_node_page_state(m, cpu, node, NR_ISOLATED_FILE, -nr_reclaimed)
     mod_node_page_state(m, cpu, node, NR_ISOLATED_ANON, stat.nr_lazyfree_fail)
     mod_node_page_state(m, cpu, node, NR_ISOLATED_FILE, -stat.nr_lazyfree_fail)
-    return nr_reclaimed
-
-
-@core
-def reclaim_pages(m: Machine, cpu: Cpu, which: int) -> int:
-    """``mm/vmscan.c:reclaim_pages() (5.10)``: MADV_PAGEOUT of a list of isolated pages, node by node; how many."""
-    sc = scan_control()
-    sc.gfp_mask = GFP_KERNEL
-    sc.priority = DEF_PRIORITY
-    sc.may_writepage = 1
-    sc.may_unmap = 1
-    sc.may_swap = 1
-    these = cpu.scratch[which]
-    nr_reclaimed = 0
-    INIT_LIST_HEAD(m, cpu.scratch[L_NODE])
-    nid = -1
-    while not list_empty(m, these):
-        page = page_record(m, pfn_to_page(m, last_of(m, these)))
-        if nid < 0:
-            nid = page_to_nid(page)
-        if page_to_nid(page) == nid:
-            ClearPageFlag(page, PG_active)
-            list_move(m, page.lru, cpu.scratch[L_NODE])
-            continue
-        nr_reclaimed += reclaim_of_node(m, cpu, nid, sc)
-        nid = -1
-    if nid >= 0:
-        nr_reclaimed += reclaim_of_node(m, cpu, nid, sc)
-    return nr_reclaimed
-
-
-@core
-def reclaim_of_node(m: Machine, cpu: Cpu, nid: int, sc: ScanControl) -> int:
-    """One node's share of :func:`reclaim_pages`."""
-    stat = reclaim_stat()
-    nr_reclaimed = shrink_page_list(m, cpu, L_NODE, m.nodes[nid], sc, stat, 0)
-    putback_list(m, cpu, L_NODE)
     return nr_reclaimed

@@ -6,7 +6,7 @@ from emu.reclaim.scan_control import ScanControl
 from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
 from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, zone_at
-from emu.zone.sched import task_at
+from emu.zone.sched import fatal_signal_pending, task_at
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events, zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
@@ -56,18 +56,12 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
 
 
 @core
-def killed(m: Machine, cpu: Cpu) -> bool:
-    """``fatal_signal_pending(current)``"""
-    return load_acquire(task_at(m, cpu.current), "fatal_signal") != 0
-
-
-@core
 def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int) -> bool:
     """Sleep until woken (true), killed, past the deadline (0: none), or the machine stops (false).
 
     A signal doesn't wake anybody here, so the sleeper looks for it.
     """
-    while not killed(m, cpu) and load_acquire(m, "stop") == 0:
+    while not fatal_signal_pending(task_at(m, cpu.current)) and load_acquire(m, "stop") == 0:
         now = clock_ns()
         if deadline != 0 and now >= deadline:
             return False
@@ -108,7 +102,8 @@ def first_usable_node(m: Machine, cpu: Cpu, sc: ScanControl) -> int:
 def throttle_direct_reclaim(m: Machine, cpu: Cpu, sc: ScanControl) -> bool:
     """``mm/vmscan.c:throttle_direct_reclaim() (5.10)``: wait until kswapd has refilled the reserves; true if the task
     was killed meanwhile. Who may not enter the file system waits no longer than a second."""
-    if task_at(m, cpu.current).process_flags & PF_KTHREAD != 0 or killed(m, cpu):
+    task = task_at(m, cpu.current)
+    if task.process_flags & PF_KTHREAD != 0 or fatal_signal_pending(task):
         return False
     nid = first_usable_node(m, cpu, sc)
     if nid < 0 or allow_direct_reclaim(m, cpu, m.nodes[nid]):
@@ -116,4 +111,4 @@ def throttle_direct_reclaim(m: Machine, cpu: Cpu, sc: ScanControl) -> bool:
     __count_vm_events(cpu, PGSCAN_DIRECT_THROTTLE, 1)
     deadline = clock_ns() + SECOND_NS if sc.gfp_mask & __GFP_FS == 0 else 0
     wait_for_reserves(m, cpu, m.nodes[nid], deadline)
-    return killed(m, cpu)
+    return fatal_signal_pending(task)

@@ -22,7 +22,6 @@ class Cpuset(Struct):
     cpuset_flags: int = i32()  # CS_*
     nr_tasks: int = i32()
     mems_allowed: int = i64()
-    old_mems_allowed: int = i64()
 
 
 @struct

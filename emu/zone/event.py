@@ -13,7 +13,8 @@ from shm.struct import At, Struct, i16, i32, i64, struct, u8, u32
 KINDS = (
     "none", "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
     "mm_page_alloc_extfrag", "mm_vmscan_wakeup_kswapd", "mm_vmscan_kswapd_wake", "mm_vmscan_kswapd_sleep", "warn",
-    "bad_page", "page_alloc_failure", "poison", "double_free", "irq_unsafe", "reclaim_retry", "slowpath", "buddy_free",
+    "bad_page", "page_alloc_failure", "poison", "mm_vmscan_memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_end",
+    "reclaim_retry", "slowpath", "buddy_free",
     "mm_vmscan_direct_reclaim_begin", "mm_vmscan_direct_reclaim_end", "mm_vmscan_lru_isolate",
     "mm_vmscan_lru_shrink_inactive", "mm_vmscan_lru_shrink_active", "mm_shrink_slab_start", "mm_shrink_slab_end",
     "mm_vmscan_writepage", "mm_vmscan_node_reclaim_begin", "mm_vmscan_node_reclaim_end", "balance_pgdat",
@@ -39,6 +40,8 @@ EV_WARN = 10
 EV_BAD_PAGE = 11
 EV_ALLOC_FAILURE = 12
 EV_POISON = 13
+EV_MEMCG_RECLAIM_BEGIN = 14  # gfp, order 0
+EV_MEMCG_RECLAIM_END = 15  # gfp, a = nr_reclaimed
 EV_RECLAIM_RETRY = 16  # a = reclaimable | available << 32, b = zone_id | loops << 8 | would do << 16 | min wmark << 20
 EV_SLOWPATH = 17
 EV_BUDDY_FREE = 18  # a block as listed after merging: a = pfn freed, b = its order | to the tail << 8

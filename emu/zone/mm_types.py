@@ -299,14 +299,16 @@ class Vm(Struct):
     # the OOM killer
     oom_lock: int = u32()
     oom_victims: AtomicLong = embed(AtomicLong)
-    oom_kills: int = i64()
-    oom_reaper_list: Array[int] = array(i32, 16)  # mm ids to reap
+    oom_reaper_list: Array[int] = array(i32, 16)  # numbers of the user tasks to reap, from 1
     oom_reaper_nr: int = i64()
     oom_reaper_lock: Spinlock = embed(Spinlock)
     oom_reaper_wait: WaitQueue = embed(WaitQueue)
-    oom_victims_wait: WaitQueue = embed(WaitQueue)
-    panicked: int = u32()
+    panicked: int = u32()  # OOM_PANIC_* + 1
     oom_killer_disabled: int = i32()
+    # reports with Mem-Info (emu.zone.console)
+    console: int = u32()  # somebody prints them
+    reports: int = u32()
+    reports_printed: int = u32()
     oom_reaper_delay_ns: int = i64()  # a victim's time to exit by itself before it is reaped
     oom_rs: RateLimit = embed(RateLimit)
     nopage_rs: RateLimit = embed(RateLimit)
@@ -329,7 +331,6 @@ class Vm(Struct):
     pgfree_surplus: int = i64()  # pages that PGFREE counts or will, but PGALLOC never did: onlined, taken as a range
     cma: CmaArea = embed(CmaArea)
     khugepaged: int = i32()  # it runs: min_free_kbytes is what huge pages need, or more
-    lru_disable_count: AtomicLong = embed(AtomicLong)
     # kcompactd, by node
     kcompactd_until: Array[int] = array(i64, MAX_NUMNODES)  # CLOCK_MONOTONIC ns when its sleep ends; 0: not begun
     kcompactd_defer: Array[int] = array(i64, MAX_NUMNODES)  # proactive rounds left out

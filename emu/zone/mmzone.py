@@ -352,7 +352,7 @@ class Cpu(Struct):
     vm_events: Array[int] = array(i64, NR_VM_EVENTS)
     warned: int = i64()  # WARN_ON_ONCE bits already used by this CPU's reports
     result: int = i64()  # of the last command; from here on nothing that the hot path looks at
-    pagevecs: Array[Pagevec] = array(Pagevec, 6)  # PAGEVEC_* of emu.mm.pagevec
+    pagevecs: Array[Pagevec] = array(Pagevec, 4)  # PAGEVEC_* of emu.mm.pagevec
     scratch: Array[ListHead] = array(ListHead, 16)  # heads of the lists that reclaim and compaction keep while they run
     capture_order: int = i32()
     capture_migratetype: int = i32()

@@ -1,6 +1,6 @@
 """Sets of nodes as bit masks (``include/linux/nodemask.h``, ``lib/bitmap.c`` (5.10))."""
 
-from emu.zone.mmzone import MAX_NUMNODES, Machine
+from emu.zone.mmzone import MAX_NUMNODES, ZONE_NORMAL, Machine
 from shm.core import core
 
 
@@ -12,6 +12,19 @@ def online_mask(m: Machine) -> int:
         if m.nodes[nid].node_present_pages != 0:
             mask |= 1 << nid
     return mask
+
+
+@core(cold=True)
+def movable_only_nodes(m: Machine, nodes: int) -> bool:
+    """``movable_only_nodes()``: nothing for the kernel's own allocations is on any of these nodes."""
+    if nodes == 0:
+        return False
+    for nid in range(m.nr_nodes):
+        if nodes >> nid & 1 != 0:
+            for zid in range(ZONE_NORMAL + 1):
+                if m.nodes[nid].node_zones[zid].managed_pages != 0:
+                    return False
+    return True
 
 
 @core

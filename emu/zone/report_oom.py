@@ -2,7 +2,8 @@
 
 The core writes a row of records (``emu.reclaim.oom_report``); each becomes its lines here.
 
-Differs from 5.10: no stack trace under the header; a memory cgroup is called by its number (``/1``).
+Differs from 5.10: no stack trace under the header, no list of unreclaimable slabs, no memory+swap line and no
+statistics of a memory cgroup, which is called by its number (``/1``).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from emu.zone.sched import TASK_SIZE, Task
 from emu.zone.snapshot import state_of
 from shm.struct import address_of, record_at
 
-__all__ = ["OOM_RENDER"]
+__all__ = ["OOM_RENDER", "PANICS"]
 
 CONSTRAINTS = ("CONSTRAINT_NONE", "CONSTRAINT_CPUSET", "CONSTRAINT_MEMORY_POLICY", "CONSTRAINT_MEMCG")
 WHY = ("Out of memory", "Memory cgroup out of memory", "Out of memory (oom_kill_allocating_task)")

@@ -4,6 +4,7 @@ The first tasks belong to the CPUs and daemons, one each; user tasks with addres
 """
 
 from emu.zone.mmzone import Machine
+from shm.atomic import load_acquire
 from shm.core import core
 from shm.seqcount import Seqcount
 from shm.spinlock import Spinlock
@@ -62,7 +63,6 @@ class Task(Struct):
     comm: int = i32()  # number of its name in emu.zone.mm_types.COMMS
     tgid: int = i32()
     alive: int = i32()
-    memcg_in_oom: int = i32()
     nr_dirtied: int = i32()  # pages dirtied since the last balance_dirty_pages()
     reclaimed_slab: int = i64()  # reclaim_state: slab pages that it has freed
     nr_dirtied_pause: int = i32()  # how many of them make it look at the limits again
@@ -87,7 +87,7 @@ task_at = At(Task)
 @core(inline=True)
 def fatal_signal_pending(task: Task) -> bool:
     """``fatal_signal_pending()``"""
-    return task.fatal_signal != 0
+    return load_acquire(task, "fatal_signal") != 0
 
 
 @core(inline=True)

@@ -17,7 +17,8 @@ import numpy as np
 
 from emu.zone.census import Census
 from emu.zone.init import party_of, zones_of
-from emu.zone.mm_types import ADDRESS_SPACE_SIZE, MM_SIZE, AddressSpace, Mm, Vm
+from emu.zone.locks import locks_of
+from emu.zone.mm_types import Vm
 from emu.zone.mmzone import (
     NODESTAT_SIZE, WORKS, ZONE_DMA, ZONE_NAMES, Machine,
     NodeStat,
@@ -85,18 +86,7 @@ def irqs_are_on(m: Machine) -> Findings:
 
 def locks_are_free(m: Machine) -> Findings:
     """At rest nobody holds a lock or waits for one."""
-    locks = [(f"node {z.node} zone {ZONE_NAMES[z.zid]}: lock", z.lock) for z in zones_of(m)]
-    locks += [(f"cpu {i}: work_lock", party_of(m, i).work_lock) for i in range(m.nr_parties)]
-    locks += [(f"node {nid}: lru_lock", m.nodes[nid].lru_lock) for nid in range(m.nr_nodes)]
-    base, vm = address_of(m), record_at(Vm, address_of(m) + m.vm)
-    files = (
-        (i, record_at(AddressSpace, base + vm.files + (i - 1) * ADDRESS_SPACE_SIZE)) for i in range(1, vm.nr_files + 1)
-    )
-    locks += [(f"file {i}: i_pages_lock", file.i_pages_lock) for i, file in files]
-    mms = ((i, record_at(Mm, base + vm.mms + (i - 1) * MM_SIZE)) for i in range(1, vm.nr_mms + 1))
-    locks += [(f"mm {i}: page_table_lock", mm.page_table_lock) for i, mm in mms]
-    locks += [("swap: si_lock", vm.swap.si_lock), ("swap: swap_lock", vm.swap.swap_lock), ("disk", vm.disk.queue_lock)]
-    for what, lock in locks:
+    for what, lock in locks_of(m):
         if lock.holder or lock.next != lock.owner or lock.parked:
             waiting = max(lock.next - lock.owner & 0xFFFFFFFF, 1) - 1
             yield f"{what}: expected free, found holder {lock.holder - 1}, {waiting} waiting, {lock.parked} parked"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emu.zone.census import told
-from emu.zone.init import party_of, zones_of
+from emu.zone.init import zones_of
 from emu.zone.mm_types import (
     ADDRESS_SPACE_SIZE, AS_FILE, AS_NONE, AS_SHMEM, DISK_QUEUE, MM_SIZE, MM_SWAPENTS, PRIVATE_MEMCG_SHIFT,
     PRIVATE_SWAP_MASK, PTE_SHIFT, PTE_SWAP, XA_PAGE, XA_SHADOW, XA_SWAP, AddressSpace, Mm, Slot, SwapCount, Vm,
@@ -335,24 +335,9 @@ def rates_are_positive(m: Machine) -> Findings:
         yield f"writeback: nr_wb_congested {vm_of(m).nr_wb_congested.counter}, congested {vm_of(m).disk.congested}"
 
 
-def io_locks_are_free(m: Machine) -> Findings:
-    """At rest nobody holds a lock of swap, files, the disk or slab."""
-    vm = vm_of(m)
-    locks = [("swap: si_lock", vm.swap.si_lock), ("swap: swap_lock", vm.swap.swap_lock)]
-    locks += [("disk: queue_lock", vm.disk.queue_lock), ("writeback: bw_lock", vm.wb.bw_lock)]
-    area = record_at(SlabArea, address_of(m) + vm.slab)
-    locks.append(("slab: area_lock", area.area_lock))
-    locks += [(f"slab cache {SLAB_CACHE_NAMES[i]}: lock", area.caches[i].lock) for i in range(NR_SLAB_CACHES)]
-    locks += [(f"file {number}: i_pages_lock", file.i_pages_lock) for number, file in files_of(m)]
-    for what, lock in locks:
-        if lock.holder or lock.next != lock.owner:
-            holder = f"{party_of(m, lock.holder - 1).party.index}" if lock.holder else "nobody"
-            yield f"{what}: expected free, found held by {holder}"
-
-
 IO_RULES: tuple[Callable[[Machine], Findings], ...] = (
     swap_slots_are_counted, swap_cache_matches_the_map, swap_counts_are_references, dirty_pages_of_files,
-    requests_match_pages, slabs_are_consistent, slab_caches_are_counted, rates_are_positive, io_locks_are_free,
+    requests_match_pages, slabs_are_consistent, slab_caches_are_counted, rates_are_positive,
 )  # fmt: skip
 IO_BOOT_RULES: tuple[Callable[[Machine], Findings], ...] = (
     pending_is_counted, slab_pages_are_counted, charges_are_pages,

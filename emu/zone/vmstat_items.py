@@ -89,7 +89,6 @@ PGSCAN_SKIP = VM_EVENT_NAMES.index("pgskip_dma")  # + zone index
 PGFREE = VM_EVENT_NAMES.index("pgfree")
 PGACTIVATE = VM_EVENT_NAMES.index("pgactivate")
 PGDEACTIVATE = VM_EVENT_NAMES.index("pgdeactivate")
-PGLAZYFREE = VM_EVENT_NAMES.index("pglazyfree")
 PGFAULT = VM_EVENT_NAMES.index("pgfault")
 PGMAJFAULT = VM_EVENT_NAMES.index("pgmajfault")
 PGLAZYFREED = VM_EVENT_NAMES.index("pglazyfreed")

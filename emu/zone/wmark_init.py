@@ -34,25 +34,26 @@ def nr_free_buffer_pages(m: Machine, cpu: Cpu) -> int:
 
 
 @core
+def percent_of_node(m: Machine, nid: int, ratio: int) -> int:
+    """A share of a node's managed pages, rounded down for each zone."""
+    pages = 0
+    for zid in range(MAX_NR_ZONES):
+        pages += m.nodes[nid].node_zones[zid].managed_pages * ratio // 100
+    return pages
+
+
+@core
 def setup_min_unmapped_ratio(m: Machine) -> None:
     """``mm/page_alloc.c:setup_min_unmapped_ratio() (5.10)``"""
-    ratio = vm_at(m, m.vm).min_unmapped_ratio
     for nid in range(m.nr_nodes):
-        pages = 0
-        for zid in range(MAX_NR_ZONES):
-            pages += m.nodes[nid].node_zones[zid].managed_pages * ratio // 100
-        m.nodes[nid].min_unmapped_pages = pages
+        m.nodes[nid].min_unmapped_pages = percent_of_node(m, nid, vm_at(m, m.vm).min_unmapped_ratio)
 
 
 @core
 def setup_min_slab_ratio(m: Machine) -> None:
     """``mm/page_alloc.c:setup_min_slab_ratio() (5.10)``"""
-    ratio = vm_at(m, m.vm).min_slab_ratio
     for nid in range(m.nr_nodes):
-        pages = 0
-        for zid in range(MAX_NR_ZONES):
-            pages += m.nodes[nid].node_zones[zid].managed_pages * ratio // 100
-        m.nodes[nid].min_slab_pages = pages
+        m.nodes[nid].min_slab_pages = percent_of_node(m, nid, vm_at(m, m.vm).min_slab_ratio)
 
 
 @core

@@ -18,7 +18,16 @@ from emu.zone.vmstat_items import (
     KCOMPACTD_WAKE,
     PGMIGRATE_SUCCESS,
 )
-from tests.compact.world import World, capture_by_free, direct_compact, do, wake_kcompactd, world, zone_order
+from tests.compact.world import (
+    World,
+    capture_by_free,
+    direct_compact,
+    do,
+    fast_search,
+    wake_kcompactd,
+    world,
+    zone_order,
+)
 
 pytestmark = pytest.mark.slow
 MOVABLE_HUGE = 0x152CCA  # GFP_HIGHUSER_MOVABLE | __GFP_NOWARN | __GFP_NORETRY | __GFP_COMP
@@ -98,6 +107,16 @@ def test_run_that_fails_meets_in_the_middle_and_marks_blocks() -> None:
         for pfn in pinned:
             w.b.page(pfn).refcount -= 1
         still_there(w, slots)
+
+
+def test_fast_search_finds_nothing_once_the_scanners_have_passed_each_other() -> None:
+    """The distance between them is unsigned."""
+    with world() as w:
+        w.checkerboard(keep=4)
+        zone, cpu = w.b.zone(), w.b.cpu()
+        middle = zone.zone_start_pfn + 2048
+        assert fast_search(w.m, cpu, zone, 9, middle, middle + 512) > 0
+        assert fast_search(w.m, cpu, zone, 9, middle + 100, middle) == 0
 
 
 def test_allocation_by_direct_compaction() -> None:

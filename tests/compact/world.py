@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from emu.compact import defer, frag, kcompactd, skip, suitable
+from emu.compact.control import FREEPAGES, compact_control
 from emu.compact.direct import compact_zone_order
+from emu.compact.fast_free import fast_isolate_freepages
+from emu.compact.isolate_free import release_freepages, split_map_pages
 from emu.compact.kcompactd import kcompactd_do_work
 from emu.compact.skip import reset_isolation_suitable
 from emu.cpu.free import __free_pages
@@ -98,6 +101,25 @@ def zone_order(m: Machine, cpu: Cpu, zone: Zone, order: int, prio: int) -> int:
 
 
 @entry
+def fast_search(m: Machine, cpu: Cpu, zone: Zone, order: int, migrate_pfn: int, free_pfn: int) -> int:
+    """Pages that ``fast_isolate_freepages()`` finds with the scanners at two places; they are free again then."""
+    freepages = cpu.scratch[FREEPAGES]
+    INIT_LIST_HEAD(m, freepages)
+    cc = compact_control()
+    cc.zone = address(zone) - address(m)
+    cc.order = order
+    cc.search_order = order
+    cc.mode = 1
+    cc.nr_migratepages = 1
+    cc.migrate_pfn = migrate_pfn
+    cc.free_pfn = free_pfn
+    fast_isolate_freepages(m, cpu, cc)
+    split_map_pages(m, cpu, freepages)
+    release_freepages(m, cpu, freepages)
+    return cc.nr_freepages
+
+
+@entry
 def capture_by_free(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int, wanted: int) -> int:
     """Free a block while the current task compacts for ``wanted``: the page captured, or -1."""
     cpu.capture_page = 0
@@ -139,9 +161,8 @@ PUBLISHED = {
 do = types.SimpleNamespace(**PUBLISHED, lock=_published(trylock_page), unlock=_published(unlock_page),
                            put=_published(put_page))  # fmt: skip
 ENTRIES = [
-    *vars(do).values(), *LIST_ENTRIES, migrate_list, direct_compact, retry, zone_order, capture_by_free, to_swap_cache,
-    wake_kcompactd,
-    kcompactd.compact_node, kcompactd.compact_nodes, kcompactd.kcompactd_round,
+    *vars(do).values(), *LIST_ENTRIES, migrate_list, direct_compact, retry, zone_order, fast_search, capture_by_free,
+    to_swap_cache, wake_kcompactd, kcompactd.compact_node, kcompactd.compact_nodes, kcompactd.kcompactd_round,
 ]  # fmt: skip
 
 

@@ -9,8 +9,6 @@ from emu.cpu.page_alloc import alloc_pages
 from emu.cpu.workqueue import cond_resched
 from emu.mm import exit as exits
 from emu.mm import filemap, memory, migrate_range, mmap, page_isolation
-from emu.mm.cma import cma_alloc, cma_release
-from emu.mm.contig import alloc_contig_pages, alloc_contig_range, free_contig_range
 from emu.mm.memory_hotplug import add_memory, offline_pages, online_pages, remove_memory
 from emu.zone import wmark_init
 from emu.zone.boot import Shape
@@ -73,8 +71,7 @@ def busy(m: Machine, cpu: Cpu) -> int:
     return failed
 
 
-ENTRIES = (add_memory, remove_memory, offline_pages, online_pages, alloc_contig_range, free_contig_range,
-       alloc_contig_pages, cma_alloc, cma_release, scan, int_sqrt, isolate, undo, touch,
+ENTRIES = (scan, int_sqrt, isolate, undo, touch,
        mmap_region, munmap, do_exit, file_write, mmap.mm_create, filemap.create_file,
        all_free, unmovable, busy)  # fmt: skip
 

@@ -64,8 +64,8 @@ KNOWN: tuple[tuple[Any, str], ...] = (
     (page_cache, "add_to_page_cache_lru delete_from_page_cache find_get_page find_or_create_page"),
     (page_dirty, "set_page_dirty clear_page_dirty_for_io end_page_writeback set_page_writeback"),
     (page_lock, "lock_page lock_page_killable unlock_page wait_on_page_bit"),
-    (pagevec, ("activate_page deactivate_file_page deactivate_page lru_add_drain lru_add_drain_all lru_cache_add "
-              "lru_note_cost mark_page_accessed mark_page_lazyfree put_page rotate_reclaimable_page")),
+    (pagevec, ("activate_page deactivate_file_page lru_add_drain lru_add_drain_all lru_cache_add "
+              "lru_note_cost mark_page_accessed put_page rotate_reclaimable_page")),
     (readahead, "page_cache_sync_ra get_init_ra_size get_next_ra_size"),
     (rmap, "page_referenced page_referenced_unlocked remove_migration_ptes try_to_unmap"),
     (shmem, "shmem_getpage"),

@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 
-from emu.mm.cma import cma_alloc, cma_release
-from emu.mm.contig import alloc_contig_pages, alloc_contig_range, free_contig_range
+from emu.compact.cma import cma_alloc, cma_release
+from emu.compact.contig import alloc_contig_pages, alloc_contig_range, free_contig_range
 from emu.zone.boot import Shape
-from emu.zone.gfp import __GFP_THISNODE, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from emu.zone.event import KINDS
+from emu.zone.gfp import __GFP_COMP, __GFP_FS, __GFP_THISNODE, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE, ZONE_MOVABLE, ZONE_NORMAL
 from emu.zone.validate import validate
-from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES
+from emu.zone.vmstat_items import COMPACTISOLATED, NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGMIGRATE_FAIL
 from tests.bench import one_zone, shape, two_nodes
 from tests.mm.hot import EBUSY, Hot, essence, hot
 from tests.mm.test_hotplug_used import ANON, FILE, MOVABLE, SHMEM, Used
@@ -23,8 +24,8 @@ def with_cma() -> Shape:
     return one_zone(16384, cpus=2)
 
 
-def take(b: Hot, first: int, last: int, mt: int = MIGRATE_MOVABLE) -> int:
-    return int(alloc_contig_range(b.m, b.cpu(), first, last, mt))
+def take(b: Hot, first: int, last: int, mt: int = MIGRATE_MOVABLE, gfp: int = GFP_KERNEL) -> int:
+    return int(alloc_contig_range(b.m, b.cpu(), first, last, mt, gfp))
 
 
 def give(b: Hot, pfn: int, pages: int) -> None:
@@ -93,6 +94,52 @@ def test_a_pinned_page_is_given_up_after_some_attempts() -> None:
         b.page(pinned).refcount -= 1
         assert take(b, pinned & -512, (pinned & -512) + 512) == 0
         give(b, pinned & -512, 512)
+        b.drain()
+
+
+def test_it_moves_pages_as_compaction_does() -> None:
+    with hot(MOVABLE) as b:
+        used, cpu = Used(b), b.cpu()
+        cpu.trace = 1
+        moved, pinned = used.ptes()[:2]
+        b.page(pinned).refcount += 1
+        failed = cpu.vm_events[PGMIGRATE_FAIL]
+        assert take(b, pinned, pinned + 1) == EBUSY
+        assert cpu.vm_events[PGMIGRATE_FAIL] == failed  # it was never isolated: migration would have failed
+        b.page(pinned).refcount -= 1
+        b.events()
+        isolated = cpu.vm_events[COMPACTISOLATED]
+        assert take(b, moved, moved + 1) == 0
+        outer = [e for e in b.events() if KINDS[e["kind"]] == "mm_compaction_isolate_freepages"]
+        assert cpu.vm_events[COMPACTISOLATED] == isolated + 1 + sum(int(e["b"]) >> 32 for e in outer) > isolated + 1
+        give(b, moved, 1)
+        b.drain()
+
+
+def test_pages_of_files_stay_where_filesystems_may_not_be_entered() -> None:
+    with hot(MOVABLE) as b:
+        used = Used(b)
+        anon, cached = used.ptes()[0], used.cached(used.file, 1)[0]
+        nofs = GFP_KERNEL & ~__GFP_FS
+        assert take(b, cached, cached + 1, gfp=nofs) == EBUSY
+        assert used.cached(used.file, 1) == [cached]
+        for pfn, gfp in ((anon, nofs), (cached, GFP_KERNEL)):
+            assert take(b, pfn, pfn + 1, gfp=gfp) == 0
+            give(b, pfn, 1)
+        b.drain()
+
+
+def test_tail_pages_of_a_compound_page_are_in_use() -> None:
+    with hot(one_zone(8192)) as b:
+        held = b.alloc(4, GFP_KERNEL | __GFP_COMP)
+        b.cpu().trace = 1
+        pfn = int(alloc_contig_pages(b.m, b.cpu(), 4, GFP_KERNEL, 0, 0))
+        block = held & -1024
+        assert held == block == b.zone().zone_start_pfn and pfn == block + 1024
+        refused = [e for e in b.events() if KINDS[e["kind"]] == "set_migratetype_isolate" and int(e["b"]) >= 0]
+        assert len(refused) == (1024 - 16) // 4
+        b.free(held, 4)
+        give(b, pfn, 4)
         b.drain()
 
 

@@ -24,7 +24,7 @@ from emu.zone.mm_types import (
     Vm,
 )  # fmt: skip
 from emu.zone.mmzone import ZONE_MOVABLE, ZONE_NORMAL
-from emu.zone.page import PG_dirty, PG_lru
+from emu.zone.page import PG_dirty, PG_hwpoison, PG_lru
 from emu.zone.snapshot import view
 from emu.zone.validate import validate
 from emu.zone.vmstat_items import PGMIGRATE_SUCCESS
@@ -135,6 +135,15 @@ def test_a_pinned_page_ends_the_attempt_and_all_pages_are_where_somebody_finds_t
     assert validate(b.m) == []
     assert b.offline(pinned & -M4, M4) == 0
     assert used.ptes()[17] != pinned
+
+
+def test_a_poisoned_page_of_a_file_is_taken_off_the_lru(used: Used) -> None:
+    b = used.b
+    pfn = used.cached(used.file, 1)[0]
+    b.page(pfn).page_flags |= PG_hwpoison
+    used.vm().offline_passes = 10
+    assert b.offline(pfn & -M4, M4) == 0
+    b.strict = False  # its file still knows it
 
 
 def test_memory_of_the_kernel_in_the_block_keeps_it(used: Used) -> None:

@@ -200,7 +200,7 @@ PLANTED: dict[str, tuple[Callable[[World], None], str]] = {
     "memcg": (add("m.memcgs.1.memory"), "memcg 1: memory expected 1, found 2"),
     "rate": (add("vm.wb.dirty_ratelimit", -25600), "dirty_ratelimit expected at least 1, found 0"),
     "congested": (add("vm.nr_wb_congested.counter"), "nr_wb_congested 1, congested 0"),
-    "lock": (held("swap.si_lock"), "si_lock: expected free, found held by 0"),
+    "lock": (held("swap.si_lock"), "si_lock of swap: expected free, found holder 0"),
 }  # fmt: skip
 
 

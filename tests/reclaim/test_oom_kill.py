@@ -197,7 +197,7 @@ def test_panic_on_oom(value: int, bound: bool, text: str) -> None:
         b.hog(GFP_USER | __GFP_NOWARN)
         said = [line for line in b.reports() if line.startswith("Kernel panic")]
         assert said == ([f"Kernel panic - not syncing: Out of memory: {text} panic_on_oom is enabled"] if text else [])
-        assert (b.vm.panicked, b.vm.oom_kills) == (int(bool(text)), int(not text))
+        assert (bool(b.vm.panicked), b.vm.oom_kills) == (bool(text), int(not text))
         b.m.stop = 0
 
 

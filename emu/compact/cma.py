@@ -3,8 +3,9 @@
 Pages of the area that nobody has asked for serve movable requests meanwhile.
 """
 
+from emu.compact.contig import EBUSY, EINTR, alloc_contig_pages, alloc_contig_range, free_contig_range
 from emu.cpu.workqueue import poll
-from emu.mm.contig import EBUSY, EINTR, alloc_contig_range, free_contig_range
+from emu.zone.gfp import GFP_KERNEL
 from emu.zone.mm_types import SLOT_SIZE, CmaArea, slot_at, vm_at
 from emu.zone.mmzone import MIGRATE_CMA, Cpu, Machine
 from emu.zone.page import NULL
@@ -82,7 +83,7 @@ def contig_under_mutex(m: Machine, cpu: Cpu, cma: CmaArea, pfn: int, count: int)
             return -EINTR
         poll(m, cpu)
         futex_wait(cma, "cma_mutex", 1, ANY, clock_ns() + 1_000_000)
-    ret = alloc_contig_range(m, cpu, pfn, pfn + count, MIGRATE_CMA)
+    ret = alloc_contig_range(m, cpu, pfn, pfn + count, MIGRATE_CMA, GFP_KERNEL)
     store_release(cma, "cma_mutex", 0)
     futex_wake(cma, "cma_mutex", 1, ANY)
     return ret
@@ -126,4 +127,4 @@ def cma_release(m: Machine, cpu: Cpu, pfn: int, count: int) -> bool:
     return True
 
 
-CMA_ENTRIES = as_entries(cma_alloc, cma_release)
+CMA_ENTRIES = as_entries(cma_alloc, cma_release, alloc_contig_range, alloc_contig_pages, free_contig_range)
