@@ -45,6 +45,7 @@ from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire
 from shm.loader import Progress
 from shm.point import site_name
 from shm.ring import Ring, ring_drain
+from shm.spinlock import holder_of, wait_position
 from shm.struct import address_of, record_at
 
 __all__ = [
@@ -242,24 +243,25 @@ class Machine:
         code = os.waitstatus_to_exitcode(child.status or 0)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         held = [
-            f"{name}, taken at {site_name(lock.site)}"
+            f"{name}, taken at {site_name(lock.site or self.board.cpu(child.index).party.lock_site)}"
             for name, lock in locks_of(self.m)
-            if lock.holder == child.index + 1
+            if holder_of(lock) == child.index + 1
         ]
-        irqs = "irqs off" if self.board.cpu(child.index).irqs_off else "irqs on"
+        irqs = "irqs off" if self.board.cpu(child.index).party.irqs_off else "irqs on"
         return f"{child.name} (pid {child.pid}) {how}, holding {' and '.join(held) or 'no lock'}, {irqs}"
 
     def _waits(self, child: Child) -> str:
         party = self.board.cpu(child.index).party
-        if not party.wait_lock:
-            return f"last seen at {site_name(party.last_site)}"
+        wait = party.waits[party.context]
+        if not wait.lock:
+            return f"last seen at {site_name(party.last_site or party.lock_site)}"
         for name, lock in locks_of(self.m):
-            if address_of(lock) - address_of(self.m) - self.m.cpus == party.wait_lock:
+            if address_of(lock) - address_of(self.m) - self.m.cpus == wait_position(wait):
                 holder = "nobody"
-                if lock.holder:
-                    holder = f"{party_name(self.m, lock.holder - 1)} from {site_name(lock.site)}"
-                return f"waiting at {site_name(party.wait_site)} for {name}, held by {holder}"
-        return f"waiting at {site_name(party.wait_site)}"
+                if holder_of(lock):
+                    holder = f"{party_name(self.m, holder_of(lock) - 1)} from {site_name(lock.site)}"
+                return f"waiting at {site_name(wait.site)} for {name}, held by {holder}"
+        return f"waiting at {site_name(wait.site)}"
 
     @property
     def on_report(self) -> Callable[[Any], None] | None:

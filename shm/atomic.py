@@ -19,8 +19,8 @@ from llvmlite import ir
 from shm.core import primitive
 
 __all__ = [
-    "address", "clock_ns", "cmpxchg", "cpu_relax", "fetch_add", "fetch_and", "fetch_or", "futex_wait", "futex_wake",
-    "load_acquire", "prefetch", "process_exit", "smp_mb", "store_release", "xchg",
+    "address", "barrier", "clock_ns", "cmpxchg", "cpu_relax", "fetch_add", "fetch_and", "fetch_or", "fls", "futex_wait",
+    "futex_wake", "load_acquire", "prefetch", "process_exit", "smp_mb", "store_release", "xchg",
 ]  # fmt: skip
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -80,6 +80,15 @@ def _lower_address(b: Any, rec: Any) -> Any:
 
 def _lower_fence(b: Any) -> None:
     b.fence("seq_cst")
+
+
+def _lower_barrier(b: Any) -> None:
+    b.fence("seq_cst", targetscope="singlethread")
+
+
+def _lower_fls(b: Any, value: Any) -> Any:
+    count = _declare(b, "llvm.ctlz.i64", I64, [I64, ir.IntType(1)])
+    return b.sub(I64(64), b.call(count, [value, ir.IntType(1)(0)]))
 
 
 def _lower_relax(b: Any) -> None:
@@ -235,6 +244,17 @@ def address(rec: Any) -> int:
 def smp_mb() -> None:
     """Full memory barrier."""
     _native("fence", 64)(None, 0, 0)
+
+
+@primitive(_lower_barrier, void=True)
+def barrier() -> None:
+    """``barrier()``: what this process does before is done before what it does after, for its own interrupts."""
+
+
+@primitive(_lower_fls)
+def fls(value: int) -> int:
+    """``fls64()``: position of the highest set bit, counted from 1; 0 for 0."""
+    return value.bit_length()
 
 
 @primitive(_lower_relax, void=True)

@@ -8,11 +8,15 @@ scheduled mode it asks the strategy who goes next.
 import zlib
 
 from shm.core import core, seam
-from shm.struct import Struct, fixed, i32, i64, struct, u32
+from shm.struct import Array, Struct, array, fixed, i32, i64, struct, u32
 
-__all__ = ["Party", "point", "schedule_point", "site", "site_name"]
+__all__ = [
+    "MAX_HELD", "MEASURED", "NR_CONTEXTS", "SCHEDULED", "Held", "Party", "Wait", "point", "schedule_point", "site",
+    "site_name",
+]  # fmt: skip
 
 _names: dict[int, str] = {0: "-"}
+SCHEDULED, MEASURED = 1, 2  # Party.scheduled
 
 
 def site(name: str) -> int:
@@ -29,26 +33,61 @@ def site_name(number: int) -> str:
 
 
 @struct
+class Wait(Struct):
+    """What a process waits for: a place in a lock's queue."""
+
+    lock: int = i64()  # offset of the lock from the party table, + 1 while the ticket isn't known; 0: nothing
+    ticket: int = u32()
+    site: int = u32()
+    parked: int = i32()  # counted in Spinlock.parked
+    _hole: int = i32()
+
+
+@struct
+class Held(Struct):
+    """A lock that a process holds, for the checker of checked mode."""
+
+    lock: int = i64()  # offset from the party table
+    lock_class: int = i32()
+    site: int = u32()
+
+
+NR_CONTEXTS = 2  # a task, and the interrupt on top of it
+MAX_HELD = 8
+
+
+@struct
 class Party(Struct):
     """One process that takes part: who it is, what it waits for, whether it lives. Parties lie in one table.
 
-    ``index`` is its place in the table, ``stride`` the distance of two parties in bytes.
+    ``index`` is its place in the table, ``stride`` the distance of two parties in bytes. Times in ns.
     """
 
     index: int = fixed(i32)
     stride: int = fixed(i32)
     pid: int = i32()
     dead: int = i32()  # set by the supervisor when the process has ended without saying so
-    scheduled: int = fixed(i32)  # scheduled mode: every point is a decision
-    spin_limit: int = i32()  # how often to look at a lock before parking
+    scheduled: int = i32()  # points do something: SCHEDULED, MEASURED
+    spin_limit: int = i32()  # how often to look at a lock before parking; -1: never park
     exit_on_owner_death: int = i32()  # status to exit with when a lock's holder is dead; 0: the lock call returns
     lock_stat: int = i32()  # measure waiting and holding
-    wait_lock: int = i64()  # offset from the table of the lock waited for (+ 1: taken or handed on), 0 when none
-    wait_ticket: int = u32()
-    wait_site: int = u32()
-    heartbeat: int = i64()  # grows while the process makes progress
-    last_site: int = u32()
+    irqs_off: int = i32()
+    irqs_mask: int = i32()  # what irqs_off becomes when interrupts are switched off: 1, or 0 if that has no effect
+    context: int = i32()  # 0: a task runs; 1: an interrupt on top of it
     state: int = i32()
+    last_site: int = u32()
+    lock_site: int = u32()  # where it last asked for a lock
+    waits: Array[Wait] = array(Wait, NR_CONTEXTS)
+    heartbeat: int = i64()  # grows while the process makes progress
+    # with lock_stat: what its time went into
+    spin_ns: int = i64()
+    park_ns: int = i64()
+    hold_ns: int = i64()  # holding at least one lock
+    hold_since: int = i64()
+    nr_locks: int = i32()  # held, counted with lock_stat
+    nr_held: int = i32()  # entries of held, in checked mode
+    held: Array[Held] = array(Held, MAX_HELD)
+    lockdep: int = fixed(i64)  # offset of the checker's graph from the party table; 0: none
 
 
 @seam

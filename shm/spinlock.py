@@ -1,72 +1,75 @@
-"""A fair spinlock for processes that parks on a futex.
+"""A spinlock for processes that parks on a futex.
 
-5.10's qspinlock is fair, and on a virtual machine its paravirt form sends a waiter to sleep and lets the unlocker kick
-it. Here many more CPU processes than cores are normal, so parking is not optional: with pure spinning 64 processes on
-two cores spend their time slices watching a holder that isn't running.
+5.10's ``spinlock_t`` is a qspinlock: waiters queue up in the order of arrival and each spins on a word of its own. On
+a virtual machine the paravirt form runs instead (``kernel/locking/qspinlock_paravirt.h``), because a queue of vCPUs
+that are not running makes everybody wait for the hypervisor's scheduler. Many more CPU processes than cores are normal
+here, so this is the paravirt lock:
 
-The lock is a ticket lock: ``next`` is the ticket to draw, ``owner`` the one being served. A queue node per CPU (MCS)
-would spare the waiters one shared cache line, but leaves the queue broken when a process is killed in it; tickets
-are numbers, and a dead ticket can be skipped. A parked waiter sleeps on ``owner`` with the futex bit of its ticket, so
-that the unlocker wakes just the next one.
+- a waiter spins a little, then parks, and is kicked when it is its turn;
+- the lock may be *stolen* while the first of the queue is parked: who runs and finds it free takes it, so a woken
+  process on its way to a core holds nobody up;
+- as long as the first of the queue runs, it has the *pending* bit set and nobody steals.
 
-A process may be killed at any instruction of this file. Therefore whoever has a ticket is on record at every moment:
-in its party (``wait_lock``) while it draws the ticket, waits, takes the lock, and hands it on; in the lock (``holder``)
-from before its first step inside to after the last. Those who wait look at these records (:func:`_look_for_dead`). A
-dead waiter is skipped. A dead holder is named in the lock (``dead_holder``) and the waiters are told: the call returns
+One thing differs from 5.10. There a parked head of the queue may be passed for ever; here it keeps the pending bit once
+it has waited for ``STARVING_NS``, which bounds every wait.
+
+The queue is a pair of tickets: ``tail`` is the next to draw, ``head`` the one whose turn it is. Linked queue nodes
+(MCS) would spare the waiters a shared cache line, but are broken when a process is killed in them; tickets are numbers,
+and a dead one can be skipped.
+
+A process may be killed at any instruction of this file, and nothing must be guessed afterwards. The holder is part of
+the lock word, so that taking and giving back are one instruction each: at every instant it is known whether the dead
+one had the lock. A ticket's owner is on record in its party (``waits``) from before it is drawn until after it has been
+used. Whoever is parked looks at these records now and then (:func:`_look_for_dead`): the ticket of a dead waiter is
+skipped; a dead holder is named in the lock (``dead_holder``) and the waiters are told: the call returns
 ``-EOWNERDEAD``, or the process ends with the status it asked for in ``exit_on_owner_death``.
 """
 
 from shm.atomic import (
-    address, clock_ns, cmpxchg, cpu_relax, fetch_add, futex_wait, futex_wake, load_acquire, process_exit, store_release,
+    address, clock_ns, cmpxchg, cpu_relax, fetch_add, fetch_or, futex_wait, futex_wake, load_acquire, process_exit,
+    store_release,
 )  # fmt: skip
-from shm.core import core
-from shm.point import Party, point
-from shm.struct import Array, At, Struct, array, i32, i64, struct, u32
+from shm.core import CHECKED, core
+from shm.lockdep import lock_acquire, lock_release
+from shm.lockstat import LockStat, stat_acquired, stat_contended, stat_init, stat_released
+from shm.point import NR_CONTEXTS, Party, Wait, point
+from shm.struct import At, Struct, embed, i32, i64, struct, u32
 
-__all__ = ["EOWNERDEAD", "LOCK_SITES", "LockSite", "Spinlock", "spin_is_locked", "spin_lock", "spin_lock_init",
-           "spin_trylock", "spin_unlock"]  # fmt: skip
+__all__ = ["EDEADLK", "EOWNERDEAD", "Spinlock", "holder_of", "spin_is_locked", "spin_lock", "spin_lock_init",
+           "spin_trylock", "spin_unlock", "wait_position"]  # fmt: skip
 
-EOWNERDEAD = 130
-LOCK_SITES = 8
-LOOK_NS = 50_000_000  # how long a parked waiter sleeps before it looks for dead processes
-WAKE_ALL = 0x7FFFFFFF
-PASSING = 1  # in Party.wait_lock: its ticket isn't known there
+EDEADLK, EOWNERDEAD = 35, 130
+LOOK_NS = 100_000_000  # how long a parked waiter sleeps before it looks for dead processes
+LOOK_SPINS = 1 << 20  # and how long one that never parks spins
+STARVING_NS = 5_000_000
+WAKE_ALL, ANY = 0x7FFFFFFF, 0xFFFFFFFF
+PASSING = 1  # in Wait.lock: its ticket isn't known there
 
-
-@struct
-class LockSite(Struct):
-    """Contention at one call site."""
-
-    site: int = u32()
-    _hole: int = u32()
-    contentions: int = i64()
+HOLDER = 0xFFFF  # of the lock word: index of the holding party + 1; 0: free
+PENDING = 1 << 16  # the head of the queue is about to take it: no stealing
+KICK = 1 << 17  # the head of the queue sleeps: wake it when giving the lock back
 
 
 @struct
 class Spinlock(Struct):
-    """``spinlock_t`` with what /proc/lock_stat wants to know. Times in ns."""
+    """``spinlock_t`` with what /proc/lock_stat wants to know."""
 
     _align_ = 64
 
-    next: int = u32()  # invariant: next - owner = 1 holder + waiters (mod 2^32)
-    owner: int = u32()
-    parked: int = u32()
-    holder: int = i32()  # index of the holding party + 1; 0: free, or being handed over
-    site: int = u32()  # where the holder took it
+    word: int = u32()
+    tail: int = u32()  # invariant: tail - head processes queue (mod 2^32)
+    head: int = u32()
+    parked: int = u32()  # how many of them sleep, the head not counted
+    wakeups: int = u32()  # grows with every kick; who parks waits for it to change
+    site: int = u32()  # where the holder took it; 0: not yet on record (Party.lock_site)
     lock_class: int = i32()
     dead_holder: int = i32()  # index + 1 of a party that died holding it
     dead_site: int = u32()
-    acquired_at: int = i64()
-    # written by the holder only
+    recursion: int = i32()  # index + 1 of a party that waits for itself
     acquisitions: int = i64()
     contentions: int = i64()
-    wait_min: int = i64()
-    wait_max: int = i64()
-    wait_total: int = i64()
-    hold_min: int = i64()
-    hold_max: int = i64()
-    hold_total: int = i64()
-    sites: Array[LockSite] = array(LockSite, LOCK_SITES)
+    stolen: int = i64()
+    stat: LockStat = embed(LockStat)
 
 
 party_at = At(Party)
@@ -75,23 +78,18 @@ party_at = At(Party)
 @core
 def spin_lock_init(lock: Spinlock, lock_class: int) -> None:
     """``spin_lock_init()``: free, with empty statistics."""
-    lock.next = 0
-    lock.owner = 0
+    lock.word = 0
+    lock.tail = 0
+    lock.head = 0
     lock.parked = 0
-    lock.holder = 0
+    lock.site = 0
     lock.dead_holder = 0
+    lock.recursion = 0
     lock.lock_class = lock_class
     lock.acquisitions = 0
     lock.contentions = 0
-    lock.wait_min = 0
-    lock.wait_max = 0
-    lock.wait_total = 0
-    lock.hold_min = 0
-    lock.hold_max = 0
-    lock.hold_total = 0
-    for i in range(LOCK_SITES):
-        lock.sites[i].site = 0
-        lock.sites[i].contentions = 0
+    lock.stolen = 0
+    stat_init(lock.stat)
 
 
 @core(inline=True)
@@ -100,24 +98,40 @@ def _position(me: Party, lock: Spinlock) -> int:
     return address(lock) - (address(me) - me.index * me.stride)
 
 
+def wait_position(wait: Wait) -> int:
+    """Where the lock lies that is waited for, from the party table; 0: none."""
+    return wait.lock & ~PASSING
+
+
+@core(inline=True)
+def holder_of(lock: Spinlock) -> int:
+    """Index + 1 of the party that holds the lock; 0: nobody."""
+    return load_acquire(lock, "word") & HOLDER
+
+
+@core(inline=True)
+def spin_is_locked(lock: Spinlock) -> bool:
+    """``spin_is_locked()``"""
+    return holder_of(lock) != 0
+
+
 @core(inline=True)
 def _acquired(me: Party, lock: Spinlock, where: int) -> None:
     lock.site = where
-    store_release(lock, "holder", me.index + 1)
-    store_release(me, "wait_lock", 0)
     lock.acquisitions += 1
     if me.lock_stat != 0:
-        lock.acquired_at = clock_ns()
+        stat_acquired(me, lock.stat)
 
 
 @core(inline=True)
 def spin_lock(me: Party, lock: Spinlock, where: int) -> int:
-    """``spin_lock()``: 0, or ``-EOWNERDEAD`` when its holder is dead."""
+    """``spin_lock()``: 0, or ``-EOWNERDEAD`` when its holder is dead, ``-EDEADLK`` when the holder is the caller."""
     point(me, where)
-    store_release(me, "wait_lock", _position(me, lock) | PASSING)
-    ticket = fetch_add(lock, "next", 1)
-    if load_acquire(lock, "owner") != ticket:
-        told = _wait_turn(me, lock, ticket, where)
+    me.lock_site = where
+    if CHECKED:
+        lock_acquire(me, _position(me, lock), lock.lock_class, where, 0)
+    if cmpxchg(lock, "word", 0, me.index + 1) != 0:
+        told = spin_lock_slowpath(me, lock, where)
         if told != 0:
             return told
     _acquired(me, lock, where)
@@ -128,125 +142,206 @@ def spin_lock(me: Party, lock: Spinlock, where: int) -> int:
 def spin_trylock(me: Party, lock: Spinlock, where: int) -> bool:
     """``spin_trylock()``"""
     point(me, where)
-    store_release(me, "wait_lock", _position(me, lock) | PASSING)
-    ticket = load_acquire(lock, "owner")
-    if cmpxchg(lock, "next", ticket, (ticket + 1) & 0xFFFFFFFF) != ticket:
-        store_release(me, "wait_lock", 0)
+    me.lock_site = where
+    if cmpxchg(lock, "word", 0, me.index + 1) != 0:
         return False
+    if CHECKED:
+        lock_acquire(me, _position(me, lock), lock.lock_class, where, 1)
     _acquired(me, lock, where)
     return True
 
 
 @core(inline=True)
 def spin_unlock(me: Party, lock: Spinlock) -> None:
-    """``spin_unlock()``: the next ticket is served, and kicked if it sleeps."""
+    """``spin_unlock()``: free for whoever comes first; the head of the queue is kicked if it sleeps."""
+    if CHECKED:
+        lock_release(me, _position(me, lock), lock.lock_class)
     if me.lock_stat != 0:
-        _held(lock)
-    store_release(me, "wait_lock", _position(me, lock) | PASSING)
-    store_release(lock, "holder", 0)
-    served = fetch_add(lock, "owner", 1) + 1
-    store_release(me, "wait_lock", 0)
-    if load_acquire(lock, "parked") != 0:
-        _kick(lock, served)
+        stat_released(me, lock.stat)
+    lock.site = 0
+    mine = me.index + 1
+    if cmpxchg(lock, "word", mine, 0) != mine:
+        _unlock_slowpath(lock)
+
+
+@core(cold=True)
+def _unlock_slowpath(lock: Spinlock) -> None:
+    """Somebody waits."""
+    while True:
+        word = load_acquire(lock, "word")
+        if cmpxchg(lock, "word", word, word & PENDING) == word:
+            break
+    if word & KICK != 0:
+        _kick(lock, load_acquire(lock, "head"))
 
 
 @core(cold=True)
 def _kick(lock: Spinlock, ticket: int) -> None:
-    futex_wake(lock, "owner", WAKE_ALL, 1 << (ticket & 31))
+    fetch_add(lock, "wakeups", 1)
+    futex_wake(lock, "wakeups", WAKE_ALL, 1 << (ticket & 31))
 
 
 @core(cold=True)
-def _held(lock: Spinlock) -> None:
-    spent = clock_ns() - lock.acquired_at
-    if lock.hold_min == 0 or spent < lock.hold_min:
-        lock.hold_min = spent
-    if spent > lock.hold_max:
-        lock.hold_max = spent
-    lock.hold_total += spent
-
-
-@core(inline=True)
-def spin_is_locked(lock: Spinlock) -> bool:
-    """``spin_is_locked()``"""
-    return load_acquire(lock, "owner") != load_acquire(lock, "next")
-
-
-@core(cold=True)
-def _wait_turn(me: Party, lock: Spinlock, ticket: int, where: int) -> int:
-    """Contended: spin a little, then park until the ticket is served."""
+def spin_lock_slowpath(me: Party, lock: Spinlock, where: int) -> int:
+    """``queued_spin_lock_slowpath()`` and its paravirt half: the lock was not free. 0: it is ours now."""
     began = clock_ns() if me.lock_stat != 0 else 0
-    me.wait_site = where
-    me.wait_ticket = ticket
-    store_release(me, "wait_lock", _position(me, lock))
-    told = 0
-    # those further back than the next in line would only burn the holder's core
-    ahead = (ticket - load_acquire(lock, "owner")) & 0xFFFFFFFF
-    limit = me.spin_limit if ahead == 1 else me.spin_limit >> 3
-    spins = 0
-    while load_acquire(lock, "owner") != ticket and spins < limit:
-        cpu_relax()
-        spins += 1
-    if load_acquire(lock, "owner") != ticket:
-        fetch_add(lock, "parked", 1)
-        while True:
-            serving = load_acquire(lock, "owner")
-            if serving == ticket:
-                break
-            if futex_wait(lock, "owner", serving, 1 << (ticket & 31), clock_ns() + LOOK_NS) < 0:
-                told = _look_for_dead(me, lock)
-                if told != 0:
-                    break
-        fetch_add(lock, "parked", -1)
-    if told != 0:
-        store_release(me, "wait_lock", 0)
-        if me.exit_on_owner_death != 0:
-            process_exit(me.exit_on_owner_death)
-        return told
+    parked_before = me.park_ns
+    holder_site = lock.site
+    if not _steal(me, lock):
+        told = _queue(me, lock, where)
+        if told != 0:
+            if me.exit_on_owner_death != 0:
+                process_exit(me.exit_on_owner_death)
+            return told
     lock.contentions += 1
-    _count_site(lock, where)
+    waited = 0
     if me.lock_stat != 0:
         waited = clock_ns() - began
-        if lock.wait_min == 0 or waited < lock.wait_min:
-            lock.wait_min = waited
-        if waited > lock.wait_max:
-            lock.wait_max = waited
-        lock.wait_total += waited
+        me.spin_ns += waited - (me.park_ns - parked_before)
+    stat_contended(me, lock.stat, where, holder_site, waited)
     return 0
 
 
 @core(cold=True)
-def _count_site(lock: Spinlock, where: int) -> None:
-    for i in range(LOCK_SITES):
-        entry = lock.sites[i]
-        if entry.site == where or entry.site == 0:
-            entry.site = where
-            entry.contentions += 1
-            return
+def _steal(me: Party, lock: Spinlock) -> bool:
+    """``pv_hybrid_queued_unfair_trylock()``: take it while there is a queue whose head sleeps."""
+    spins = 0
+    while load_acquire(lock, "head") != load_acquire(lock, "tail") and (spins < me.spin_limit or me.spin_limit < 0):
+        word = load_acquire(lock, "word")
+        if word & PENDING != 0:
+            return False
+        if word & HOLDER == 0 and cmpxchg(lock, "word", word, word | (me.index + 1)) == word:
+            lock.stolen += 1
+            return True
+        cpu_relax()
+        spins += 1
+        if me.spin_limit < 0 and spins == LOOK_SPINS:
+            return False
+    return False
+
+
+@core(cold=True)
+def _queue(me: Party, lock: Spinlock, where: int) -> int:
+    """Wait in the queue, then for the lock."""
+    wait = me.waits[me.context]
+    wait.site = where
+    store_release(wait, "lock", _position(me, lock) | PASSING)
+    ticket = fetch_add(lock, "tail", 1)
+    wait.ticket = ticket
+    store_release(wait, "lock", _position(me, lock))
+    told = _wait_turn(me, lock, wait, ticket)
+    if told == 0:
+        told = _wait_as_head(me, lock, ticket)
+    if told == 0:
+        fetch_add(lock, "head", 1)
+        if load_acquire(lock, "parked") != 0:  # then the next one sleeps: it is kicked when the lock is given back
+            fetch_or(lock, "word", KICK)
+    store_release(wait, "lock", 0)
+    return told
+
+
+@core(cold=True)
+def _park(me: Party, lock: Spinlock, seen: int, ticket: int) -> int:
+    """Sleep until kicked. Now and then, look for the dead: what they tell, or 0."""
+    began = clock_ns()
+    told = 0
+    if futex_wait(lock, "wakeups", seen, 1 << (ticket & 31), began + LOOK_NS) < 0:
+        if clock_ns() - began >= LOOK_NS:
+            told = _look_for_dead(me, lock)
+    if me.lock_stat != 0:
+        me.park_ns += clock_ns() - began
+    return told
+
+
+@core(cold=True)
+def _wait_turn(me: Party, lock: Spinlock, wait: Wait, ticket: int) -> int:
+    """``pv_wait_node()``: until one is the head of the queue."""
+    # those further back than the next in line would only burn the holder's core
+    ahead = (ticket - load_acquire(lock, "head")) & 0xFFFFFFFF
+    limit = me.spin_limit if ahead <= 1 else me.spin_limit >> 3
+    spins = 0
+    while load_acquire(lock, "head") != ticket and (spins < limit or limit < 0):
+        cpu_relax()
+        spins += 1
+        if limit < 0 and spins == LOOK_SPINS:
+            spins = 0
+            told = _look_for_dead(me, lock)
+            if told != 0:
+                return told
+    if load_acquire(lock, "head") == ticket:
+        return 0
+    told = 0
+    wait.parked = 1
+    fetch_add(lock, "parked", 1)
+    while told == 0:
+        seen = load_acquire(lock, "wakeups")
+        if load_acquire(lock, "head") == ticket:
+            break
+        told = _park(me, lock, seen, ticket)
+    fetch_add(lock, "parked", -1)
+    wait.parked = 0
+    return told
+
+
+@core(cold=True)
+def _wait_as_head(me: Party, lock: Spinlock, ticket: int) -> int:
+    """``pv_wait_head_or_lock()``: the lock is ours next, unless it is stolen while we sleep."""
+    mine = me.index + 1
+    since = 0
+    while True:
+        fetch_or(lock, "word", PENDING)
+        spins = 0
+        while spins < me.spin_limit or me.spin_limit < 0:
+            word = load_acquire(lock, "word")
+            if word & HOLDER == 0 and cmpxchg(lock, "word", word, mine) == word:
+                return 0
+            cpu_relax()
+            spins += 1
+            if me.spin_limit < 0 and spins == LOOK_SPINS:
+                spins = 0
+                told = _look_for_dead(me, lock)
+                if told != 0:
+                    return told
+        now = clock_ns()
+        if since == 0:
+            since = now
+        seen = load_acquire(lock, "wakeups")
+        word = load_acquire(lock, "word")
+        if word & HOLDER == 0:
+            if cmpxchg(lock, "word", word, mine) == word:
+                return 0
+            continue
+        keep = PENDING if now - since > STARVING_NS else 0
+        if cmpxchg(lock, "word", word, (word & HOLDER) | keep | KICK) == word:
+            told = _park(me, lock, seen, ticket)
+            if told != 0:
+                return told
 
 
 @core(cold=True)
 def _look_for_dead(me: Party, lock: Spinlock) -> int:
-    """A waiter found nothing moving: is the holder dead, or the one whose turn it is?
+    """A waiter found nothing moving: is the holder dead, or the head of the queue?
 
-    A dead waiter is skipped. ``-EOWNERDEAD`` when the dead one held the lock: what it protects may be half done.
+    A dead head is skipped. ``-EOWNERDEAD`` when the dead one held the lock: what it protects may be half done.
     """
     if load_acquire(lock, "dead_holder") != 0:
         return -EOWNERDEAD
-    serving = load_acquire(lock, "owner")
-    holder = load_acquire(lock, "holder")
+    serving = load_acquire(lock, "head")
+    holder = holder_of(lock)
+    if holder == me.index + 1:  # an interrupt waits for the task below it
+        lock.recursion = holder
+        return -EDEADLK
     if holder != 0:
         party = party_at(me, (holder - 1 - me.index) * me.stride)
-        # read holder again: it may have let go of the lock and died elsewhere
-        if load_acquire(party, "dead") != 0 and load_acquire(lock, "holder") == holder:
-            lock.dead_site = lock.site
+        # look again: it may have given the lock back and died elsewhere
+        if load_acquire(party, "dead") != 0 and holder_of(lock) == holder:
+            lock.dead_site = lock.site if lock.site != 0 else party.lock_site
             store_release(lock, "dead_holder", holder)
             return -EOWNERDEAD
-        return 0
-    # A ticket's owner moves from waiting through holding to handing on, perhaps behind our back, but only forwards:
-    # not seen waiting, then not holding, then not handing on means that no living process has this ticket.
-    if _is_claimed(me, lock, serving) or load_acquire(lock, "holder") != 0 or _is_claimed(me, lock, serving):
-        return 0
-    if cmpxchg(lock, "owner", serving, (serving + 1) & 0xFFFFFFFF) == serving:
+    # A ticket's owner is on record until the head of the queue has moved on, so that nobody on record means that no
+    # living process has this ticket, or that it isn't the head any more.
+    if not _is_claimed(me, lock, serving) and cmpxchg(lock, "head", serving, (serving + 1) & 0xFFFFFFFF) == serving:
+        _forget_parked(me, lock, serving)
         _kick(lock, serving + 1)
     return 0
 
@@ -261,7 +356,27 @@ def _is_claimed(me: Party, lock: Spinlock, ticket: int) -> bool:
         if party.stride == 0:  # the table ends with an empty party
             return False
         if load_acquire(party, "dead") == 0:
-            waits_for = load_acquire(party, "wait_lock")
-            if waits_for == this | PASSING or (waits_for == this and party.wait_ticket == ticket):
-                return True
+            for context in range(NR_CONTEXTS):
+                wait = party.waits[context]
+                waits_for = load_acquire(wait, "lock")
+                if waits_for == this | PASSING or (waits_for == this and wait.ticket == ticket):
+                    return True
+        i += 1
+
+
+@core(cold=True)
+def _forget_parked(me: Party, lock: Spinlock, ticket: int) -> None:
+    """The dead owner of a ticket may have been counted as parked."""
+    this = _position(me, lock)
+    i = 0
+    while True:
+        party = party_at(me, (i - me.index) * me.stride)
+        if party.stride == 0:
+            return
+        if load_acquire(party, "dead") != 0:
+            for context in range(NR_CONTEXTS):
+                wait = party.waits[context]
+                if wait.lock == this and wait.ticket == ticket and wait.parked != 0:
+                    wait.parked = 0
+                    fetch_add(lock, "parked", -1)
         i += 1

@@ -62,7 +62,7 @@ def test_lock_of_a_killed_cpu_is_named() -> None:
     with pytest.raises(MachineError, match="holding zone->lock of node 0 DMA32, taken at"):
         with Machine(cpus=2, memory="64M") as m:
             lock = m.m.nodes[0].node_zones[1].lock
-            lock.next, lock.holder = lock.next + 1, 2  # as if cpu1 were inside
+            lock.word = 2  # as if cpu1 were inside
             os.kill(m.children[1].pid, signal.SIGKILL)
             while True:
                 m.alloc_pages(cpu=0, order=1)
@@ -159,6 +159,5 @@ def test_soft_lockup_names_what_the_cpu_waits_for(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MachineError, match=says):
         with Machine(cpus=2, memory="64M") as m:
             lock = m.m.nodes[0].node_zones[1].lock
-            lock.holder = 2  # cpu1 took it and never lets go
-            store_release(lock, "next", lock.next + 1)
+            store_release(lock, "word", 2)  # cpu1 took it and never lets go
             m.alloc_pages(order=1)

@@ -3,26 +3,22 @@
 from emu.compact.control import CompactControl, dying
 from emu.cpu.workqueue import cond_resched
 from emu.mm.migrate import MIGRATE_ASYNC
-from emu.zone.irq import local_irq_restore
+from emu.zone.irq import spin_lock_irqsave, spin_trylock_irqsave
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import core
-from shm.spinlock import Spinlock, spin_lock, spin_trylock
+from shm.spinlock import Spinlock
 
 
 @core
 def compact_lock_irqsave(m: Machine, cpu: Cpu, lock: Spinlock, cc: CompactControl, where: int) -> int:
     """``mm/compaction.c:compact_lock_irqsave() (5.10)``: the interrupt flags. An asynchronous run that finds the lock
     taken notes that it is contended, so that it ends soon, and waits all the same."""
-    flags = cpu.irqs_off
     if cc.mode == MIGRATE_ASYNC and cc.contended == 0:
-        cpu.irqs_off = 1
-        if spin_trylock(cpu.party, lock, where):
+        flags = spin_trylock_irqsave(m, cpu, lock, where)
+        if flags >= 0:
             return flags
-        local_irq_restore(m, cpu, flags)
         cc.contended = 1
-    cpu.irqs_off = 1
-    spin_lock(cpu.party, lock, where)
-    return flags
+    return spin_lock_irqsave(cpu, lock, where)
 
 
 @core

@@ -94,7 +94,7 @@ def run_work(m: Machine, cpu: Cpu) -> None:
 @core(inline=True)
 def poll(m: Machine, cpu: Cpu) -> None:
     """A poll point: interrupts and work that have come in."""
-    if cpu.irq_pending != 0 and cpu.irqs_off == 0:
+    if cpu.irq_pending != 0 and cpu.party.irqs_off == 0:
         do_IRQ(m, cpu)
     if cpu.work_tail != load_acquire(cpu, "work_head"):
         run_work(m, cpu)

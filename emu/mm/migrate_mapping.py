@@ -1,6 +1,6 @@
 """A page's place and state move to another page (``mm/migrate.c`` (5.10)). Both pages are locked."""
 
-from emu.zone.irq import local_irq_restore
+from emu.zone.irq import irqs_off, local_irq_restore
 from emu.zone.lru import page_memcg, page_to_nid
 from emu.zone.mm_types import (
     AS_FILE, PRIVATE_MEMCG_SHIFT, PRIVATE_SWAP_MASK, SLOT_SIZE, XA_PAGE, file_at, file_record, slot_at, vm_at,
@@ -119,8 +119,7 @@ def migrate_page_move_mapping(m: Machine, cpu: Cpu, newpfn: int, pfn: int) -> in
         take_over(page, new)
         return 0
     vm = vm_at(m, m.vm)
-    flags = cpu.irqs_off
-    cpu.irqs_off = 1
+    flags = irqs_off(cpu, S_I_PAGES)
     if mapping == MAPPING_SWAP:
         spin_lock(cpu.party, vm.swap.swap_lock, S_I_PAGES)
         dirty = replace_in_mapping(m, cpu, newpfn, pfn, mapping)

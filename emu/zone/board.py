@@ -13,7 +13,7 @@ import psutil
 
 from emu.zone.boot import BOOT_ENTRIES, Layout, Shape, ShapeError, Tuning, ZoneShape, init_zones, lay_out
 from emu.zone.init import boot, init_records, party_of
-from emu.zone.mmzone import PD_OWNER, PD_POISON, Cpu, Machine
+from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import Task
 from emu.zone.snapshot import State, load_state, shape_of_state, state_of
 from shm import loader
@@ -37,7 +37,7 @@ class Board:
     def _new(cls, shape: Shape, tuning: Tuning, ring_capacity: int, script_size: int) -> "Board":
         layout = lay_out(
             shape, ring_capacity=ring_capacity, script_size=script_size,
-            page_ext=bool(tuning.page_debug & (PD_OWNER | PD_POISON) or tuning.page_debug),
+            tuning=tuning,
         )  # fmt: skip
         _check_host(shape, layout)
         segment = Segment.create(layout.size, **_facts(shape))

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 
 from emu.zone.buddy import FPI_TO_TAIL, __free_one_page
 from emu.zone.event import Event
+from emu.zone.irq_stat import IRQ_STAT_SIZE
 from emu.zone.list import INIT_LIST_HEAD
+from emu.zone.lock_class import (
+    LOCK_CLASS_BANDWIDTH, LOCK_CLASS_CMA, LOCK_CLASS_DISK, LOCK_CLASS_I_PAGES, LOCK_CLASS_LRU, LOCK_CLASS_OOM_REAPER,
+    LOCK_CLASS_PAGE_TABLE, LOCK_CLASS_SWAP, LOCK_CLASS_SWAP_CACHE, LOCK_CLASS_ZONE,
+)  # fmt: skip
 from emu.zone.mmzone import (
     CPU_SIZE, MAX_CPUS, MAX_MEMCGS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA,
     MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES, NODESTAT_SIZE, NR_LRU_LISTS, PAGEBLOCK_NR_PAGES,
@@ -27,20 +32,12 @@ from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
 from emu.zone.zonelist_build import __build_all_zonelists
-from shm.core import as_entries, core, entry
+from shm.core import CHECKED, as_entries, core, entry
+from shm.lockdep import Lockdep
+from shm.lockstat import HISTOGRAM_SIZE
 from shm.spinlock import spin_lock_init
 from shm.struct import size_of
 
-LOCK_CLASS_ZONE = 1
-LOCK_CLASS_WORK = 2
-LOCK_CLASS_LRU = 3
-LOCK_CLASS_I_PAGES = 4
-LOCK_CLASS_PAGE_TABLE = 5
-LOCK_CLASS_SWAP = 6
-LOCK_CLASS_DISK = 7
-LOCK_CLASS_OOM_REAPER = 8
-LOCK_CLASS_SLAB = 9
-LOCK_CLASS_CMA = 10
 DMA_END = 16 << 8  # 16 MiB
 MEMORY_BLOCK = 1 << 15  # pages: 128 MiB, a section
 DMA32_END = 4 << 18  # 4 GiB
@@ -172,13 +169,16 @@ class Layout:
     page_tables: int
     gathers: int
     cma_bitmap: int
+    lockdep: int  # the checker of locking rules, in checked mode
+    lock_stats: int  # two histograms of each zone->lock and lru_lock
+    irq_stats: int
     size: int
     nr_tasks: int
     ring_capacity: int
     script_size: int
 
 
-def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: bool) -> Layout:
+def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, tuning: "Tuning") -> Layout:
     """Where everything lies. Offsets are multiples of 4096, so each part starts on a page of its own."""
     cpus, zones = len(shape.cpu_node), shape.nodes * MAX_NR_ZONES
     parties = cpus + shape.daemons + shape.extra_parties
@@ -198,7 +198,7 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: boo
         pagesets=take(zones * parties * PAGESET_SIZE), nodestats=take(shape.nodes * parties * NODESTAT_SIZE),
         rings=take(parties * (-(-ring // 64) * 64)),
         pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER),
-        page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if page_ext else 0),
+        page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if tuning.page_debug else 0),
         script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF),
         vm=take(VM_SIZE), files=take(shape.files * ADDRESS_SPACE_SIZE), mms=take(shape.mms * MM_SIZE),
         slab=take(slab_area_bytes(sum(z.present for z in shape.zones))),
@@ -207,6 +207,9 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, page_ext: boo
         gathers=take(parties * GATHER_SIZE),
         page_tables=take(shape.mms * (shape.slots // PTRS_PER_PTE) * SLOT_SIZE),
         cma_bitmap=take(shape.max_pfn // 32 * SLOT_SIZE),
+        lockdep=take(size_of(Lockdep) if CHECKED else 0),
+        lock_stats=take(shape.nodes * (MAX_NR_ZONES + 1) * 2 * HISTOGRAM_SIZE if tuning.lock_stat else 0),
+        irq_stats=take(parties * IRQ_STAT_SIZE if tuning.irq_stat else 0),
         size=at, nr_tasks=tasks,
         ring_capacity=ring_capacity, script_size=script_size,
     )  # fmt: skip
@@ -232,6 +235,7 @@ class Tuning:
     deferred: bool = False  # leave most struct pages for later, as CONFIG_DEFERRED_STRUCT_PAGE_INIT does
     spin_limit: int = 200
     lock_stat: bool = False
+    irq_stat: bool = False
     no_cpuset_cookie: bool = False
     no_zonelist_cookie: bool = False
     disk_latency_ns: int = 100_000
@@ -270,8 +274,8 @@ def init_vm(m: Machine) -> None:
     """The locks of everything behind ``Machine.vm``."""
     vm = vm_at(m, m.vm)
     spin_lock_init(vm.swap.si_lock, LOCK_CLASS_SWAP)
-    spin_lock_init(vm.swap.swap_lock, LOCK_CLASS_I_PAGES)
-    spin_lock_init(vm.wb.bw_lock, LOCK_CLASS_DISK)
+    spin_lock_init(vm.swap.swap_lock, LOCK_CLASS_SWAP_CACHE)
+    spin_lock_init(vm.wb.bw_lock, LOCK_CLASS_BANDWIDTH)
     spin_lock_init(vm.disk.queue_lock, LOCK_CLASS_DISK)
     spin_lock_init(vm.oom_reaper_lock, LOCK_CLASS_OOM_REAPER)
     spin_lock_init(vm.cma.bitmap_lock, LOCK_CLASS_CMA)

@@ -163,7 +163,7 @@ def record(m: Machine, cpu: Cpu, kind: int, pfn: int, order: int, migratetype: i
     e.kind = kind
     e.order = order
     e.migratetype = migratetype
-    e.irq = cpu.irqs_off | cpu.irq_nesting << 1
+    e.irq = cpu.party.irqs_off | cpu.irq_nesting << 1
     e.cpu = cpu.party.index
     e.fallback_order = 0
     ring_commit(ring)

@@ -2,10 +2,12 @@
 
 import math
 
-from emu.zone.boot import LOCK_CLASS_WORK, Layout, Shape, Tuning, init_zones, memblock_free_all
+from emu.zone.boot import Layout, Shape, Tuning, init_zones, memblock_free_all
 from emu.zone.deferred import PAGES_PER_SECTION
 from emu.zone.event import Event
 from emu.zone.gfp import GFP_BITS_MASK
+from emu.zone.irq_stat import IRQ_STAT_SIZE
+from emu.zone.lock_class import LOCK_CLASS_TASK, LOCK_CLASS_WORK
 from emu.zone.mmzone import (
     CPU_SIZE, MAX_NR_ZONES, MAX_NUMNODES, MIGRATE_PCPTYPES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGESET_SIZE,
     ZONE_MOVABLE, ZONE_NORMAL, Cpu, Machine, Zone,
@@ -17,6 +19,8 @@ from emu.zone.zonelist_build import __build_all_zonelists
 from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
+from shm.core import CHECKED
+from shm.lockstat import HISTOGRAM_SIZE
 from shm.ring import Ring, ring_init
 from shm.struct import address_of, record_at, size_of
 
@@ -61,10 +65,12 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     for i, ratio in enumerate(tuning.lowmem_reserve_ratio):
         m.lowmem_reserve_ratio[i] = ratio
     _init_nodes(m, shape)
+    if tuning.lock_stat:
+        _init_lock_stats(m, layout.lock_stats)
     init_vm_records(m, shape, layout, tuning)
     huge = tuning.transparent_hugepage and sum(z.managed for z in shape.zones) >= LEAST_FOR_THP
     record_at(Vm, address_of(m) + m.vm).khugepaged = int(huge)
-    _init_parties(m, shape, tuning)
+    _init_parties(m, layout, shape, tuning)
     populated = [z.zid for z in shape.zones if z.zid != ZONE_MOVABLE]
     m.policy_zone = max(populated, default=0)
 
@@ -96,7 +102,16 @@ def _init_nodes(m: Machine, shape: Shape) -> None:
             node.kcompactd_highest_zoneidx = node.nr_zones - 1
 
 
-def _init_parties(m: Machine, shape: Shape, tuning: Tuning) -> None:
+def _init_lock_stats(m: Machine, at: int) -> None:
+    """Give every zone->lock and lru_lock its two histograms."""
+    for nid in range(m.nr_nodes):
+        node = m.nodes[nid]
+        for lock in (*(zone.lock for zone in node.node_zones), node.lru_lock):
+            lock.stat.histograms = at - (address_of(lock.stat) - address_of(m))
+            at += 2 * HISTOGRAM_SIZE
+
+
+def _init_parties(m: Machine, layout: Layout, shape: Shape, tuning: Tuning) -> None:
     base = address_of(m)
     ring_size = -(-(64 + m.ring_capacity * size_of(Event)) // 64) * 64
     for i in range(m.nr_parties):
@@ -108,6 +123,10 @@ def _init_parties(m: Machine, shape: Shape, tuning: Tuning) -> None:
         cpu.node = shape.cpu_node[i] if i < m.nr_cpus else (i - m.nr_cpus) % m.nr_nodes
         cpu.online = int(i < m.nr_cpus)
         cpu.work_lock.lock_class = LOCK_CLASS_WORK
+        cpu.party.irqs_mask = 1
+        cpu.party.lockdep = layout.lockdep - m.cpus if CHECKED else 0
+        if tuning.irq_stat:
+            cpu.irq_stat = layout.irq_stats + i * IRQ_STAT_SIZE - (m.cpus + i * CPU_SIZE)
         cpu.event_ring = m.rings + i * ring_size
         ring_init(record_at(Ring, base + cpu.event_ring), m.ring_capacity, size_of(Event))
         task = record_at(Task, base + m.tasks + i * TASK_SIZE)
@@ -115,6 +134,8 @@ def _init_parties(m: Machine, shape: Shape, tuning: Tuning) -> None:
         task.mems_allowed = (1 << m.nr_nodes) - 1
         task.il_prev = MAX_NUMNODES - 1
         cpu.current = m.tasks + i * TASK_SIZE
+    for i in range(m.nr_tasks):
+        record_at(Task, base + m.tasks + i * TASK_SIZE).alloc_lock.lock_class = LOCK_CLASS_TASK
 
 
 def party_of(m: Machine, index: int) -> Cpu:

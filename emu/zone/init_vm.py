@@ -1,7 +1,8 @@
 """The records behind ``Machine.vm``, and the daemons' places among the parties."""
 
-from emu.zone.boot import LOCK_CLASS_SLAB, Layout, Shape, Tuning
+from emu.zone.boot import Layout, Shape, Tuning
 from emu.zone.ctl_types import CS_MEM_EXCLUSIVE
+from emu.zone.lock_class import LOCK_CLASS_SLAB, LOCK_CLASS_SLAB_AREA
 from emu.zone.mm_types import (
     ADDRESS_SPACE_SIZE, COMMS, MM_SIZE, PTRS_PER_PTE, SLOT_SIZE, AddressSpace, Mm, Slot, Vm,
 )  # fmt: skip
@@ -54,7 +55,7 @@ def init_slab_records(m: Machine, shape: Shape, at: int) -> None:
     area.nr_slabs = slab_entries(sum(z.present for z in shape.zones))
     area.slabs = at + SLAB_AREA_SIZE
     area.objects = area.slabs + area.nr_slabs * SLAB_SIZE
-    area.area_lock.lock_class = LOCK_CLASS_SLAB
+    area.area_lock.lock_class = LOCK_CLASS_SLAB_AREA
     heads = [area.unused]
     for cache, (size, order, min_order, flags) in zip(area.caches, SLAB_CACHE_SHAPES, strict=True):
         cache.object_size, cache.oo_order, cache.min_order, cache.cache_flags = size, order, min_order, flags

@@ -1,35 +1,68 @@
 """Interrupts of a CPU, and locks taken with them off (``include/linux/spinlock.h``, ``irqflags.h`` (5.10)).
 
 A CPU's interrupts are a pending mask in its record. They are delivered, and run to completion, when interrupts are
-switched on again and at poll points. What they do is the business of ``emu.cpu.irq``, behind the seam :func:`do_IRQ`.
+switched on again and at poll points; an interrupt source may also send the CPU's process a signal, and then they come
+in between any two instructions (``emu.cpu.irq_signal``). What they do is the business of ``emu.cpu.irq``, behind the
+seam :func:`do_IRQ`.
 """
 
+from emu.zone.irq_stat import add_irqs_off, irq_stat_at
 from emu.zone.mmzone import Cpu, Machine
+from shm.atomic import barrier, clock_ns
 from shm.core import core, seam
-from shm.point import point
-from shm.spinlock import Spinlock, spin_lock, spin_unlock
+from shm.point import MEASURED, schedule_point
+from shm.spinlock import Spinlock, spin_lock, spin_trylock, spin_unlock
+
+IRQ_MEASURE = 1 << 31  # among the pending bits: no interrupt, but a reason to look at the clock
 
 
 @seam
 def do_IRQ(m: Machine, cpu: Cpu) -> None:
     """Run the handlers of all pending interrupts. Without handlers they are acknowledged and counted."""
-    cpu.irq_pending = 0
+    cpu.irq_pending = cpu.irq_pending & IRQ_MEASURE
     cpu.irq_entries += 1
+
+
+@core(cold=True)
+def irqs_go_off(cpu: Cpu, where: int) -> None:
+    """With ``MEASURED``: interrupts will be off from here on."""
+    if cpu.party.scheduled & MEASURED != 0 and cpu.party.irqs_off == 0 and cpu.irq_stat != 0:
+        stat = irq_stat_at(cpu, cpu.irq_stat)
+        stat.site = where
+        stat.since = clock_ns()
+
+
+@core(inline=True)
+def irqs_off(cpu: Cpu, where: int) -> int:
+    """Interrupts off without a scheduling point; one is about to follow."""
+    me = cpu.party
+    if me.scheduled != 0:
+        irqs_go_off(cpu, where)
+    flags = me.irqs_off
+    me.irqs_off = me.irqs_mask
+    barrier()
+    return flags
 
 
 @core(inline=True)
 def local_irq_save(cpu: Cpu, where: int) -> int:
     """``local_irq_save()``: interrupts off; hand the returned flags back to :func:`local_irq_restore`."""
-    point(cpu.party, where)
-    flags = cpu.irqs_off
-    cpu.irqs_off = 1
+    me = cpu.party
+    if me.scheduled != 0:
+        schedule_point(me, where)
+        irqs_go_off(cpu, where)
+    flags = me.irqs_off
+    me.irqs_off = me.irqs_mask
+    barrier()
     return flags
 
 
 @core(inline=True)
 def local_irq_restore(m: Machine, cpu: Cpu, flags: int) -> None:
     """``local_irq_restore()``: as they were; pending interrupts come in now if that is on."""
-    cpu.irqs_off = flags
+    barrier()
+    cpu.party.irqs_off = flags
+    barrier()
     if cpu.irq_pending != 0:
         irqs_come_in(m, cpu)
 
@@ -37,17 +70,30 @@ def local_irq_restore(m: Machine, cpu: Cpu, flags: int) -> None:
 @core(cold=True)
 def irqs_come_in(m: Machine, cpu: Cpu) -> None:
     """What is pending is handled, unless interrupts are still off."""
-    if cpu.irqs_off == 0:
+    if cpu.party.irqs_off != 0:
+        return
+    if cpu.irq_stat != 0:
+        add_irqs_off(cpu)
+    if cpu.irq_pending & ~IRQ_MEASURE != 0:
         do_IRQ(m, cpu)
 
 
 @core(inline=True)
 def spin_lock_irqsave(cpu: Cpu, lock: Spinlock, where: int) -> int:
     """``spin_lock_irqsave()``"""
-    flags = cpu.irqs_off
-    cpu.irqs_off = 1
+    flags = irqs_off(cpu, where)
     spin_lock(cpu.party, lock, where)
     return flags
+
+
+@core(inline=True)
+def spin_trylock_irqsave(m: Machine, cpu: Cpu, lock: Spinlock, where: int) -> int:
+    """``spin_trylock_irqsave()``: the flags, or -1 when somebody has it."""
+    flags = irqs_off(cpu, where)
+    if spin_trylock(cpu.party, lock, where):
+        return flags
+    local_irq_restore(m, cpu, flags)
+    return -1
 
 
 @core(inline=True)

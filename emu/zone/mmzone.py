@@ -285,8 +285,7 @@ class AllocContext(Struct):
     alloc_flags: int = i64()
 
 
-NODEMASK_NONE = 0
-NODEMASK_GIVEN = 1
+NODEMASK_NONE, NODEMASK_GIVEN = 0, 1
 NODEMASK_MEMS_ALLOWED = 2  # the task's mems_allowed, read again at every zoneref as 5.10 does
 
 
@@ -325,13 +324,14 @@ class Cpu(Struct):
     nodestat_offset: int = fixed(i64)
     current: int = i64()  # offset of the running task
     node: int = fixed(i32)
-    irqs_off: int = i32()
     irq_pending: int = u32()  # bits of IRQ_*, set by others
     irq_nesting: int = i32()  # interrupt contexts entered: in_interrupt()
     softirq: int = i32()  # serving a softirq
     trace: int = i32()  # record events
     online: int = i32()
     irq_entries: int = i32()
+    ticks: int = i32()  # timer interrupts
+    irq_stat: int = fixed(i64)  # offset from this record of its IrqStat; 0: none
     event_ring: int = fixed(i64)  # offset
     command: int = u32()  # grows when the parent posts a command
     answered: int = u32()  # the command that was done last

@@ -32,6 +32,7 @@ from emu.zone.vmstat_items import (
     NODE_STAT_NAMES, NUMA_FOREIGN, NUMA_MISS, PGALLOC, PGFREE,
 )  # fmt: skip
 from shm.ring import Ring
+from shm.spinlock import holder_of
 from shm.struct import address_of, record_at
 
 __all__ = ["MACHINE_RULES", "PAGE_RULES", "ZONE_RULES", "memory_in_use", "validate"]
@@ -79,17 +80,18 @@ def irqs_are_on(m: Machine) -> Findings:
     """At rest no CPU has interrupts off or serves one."""
     for i in range(m.nr_parties):
         cpu = party_of(m, i)
-        for name in ("irqs_off", "irq_nesting", "softirq"):
-            if getattr(cpu, name):
-                yield f"cpu {i}: {name} expected 0, found {getattr(cpu, name)}"
+        found = {"irqs_off": cpu.party.irqs_off, "irq_nesting": cpu.irq_nesting, "softirq": cpu.softirq}
+        for name, value in found.items():
+            if value:
+                yield f"cpu {i}: {name} expected 0, found {value}"
 
 
 def locks_are_free(m: Machine) -> Findings:
     """At rest nobody holds a lock or waits for one."""
     for what, lock in locks_of(m):
-        if lock.holder or lock.next != lock.owner or lock.parked:
-            waiting = max(lock.next - lock.owner & 0xFFFFFFFF, 1) - 1
-            yield f"{what}: expected free, found holder {lock.holder - 1}, {waiting} waiting, {lock.parked} parked"
+        if lock.word or lock.tail != lock.head or lock.parked:
+            waiting = lock.tail - lock.head & 0xFFFFFFFF
+            yield f"{what}: expected free, found holder {holder_of(lock) - 1}, {waiting} waiting, {lock.parked} parked"
     if m.drain_busy:
         yield "drain_all_pages(): expected nobody in it, found its mutex taken"
 

@@ -133,10 +133,10 @@ def test_long_list_lets_pending_interrupts_in_after_32_pages(count: int, inside:
 def test_interrupts_that_are_off_stay_off() -> None:
     with bench(BIG) as b:
         pages = [b.alloc() for _ in range(40)]
-        b.cpu().irqs_off, b.cpu().irq_pending = 1, IRQ_TIMER
+        b.cpu().party.irqs_off, b.cpu().irq_pending = 1, IRQ_TIMER
         b.free_list_of(pages)
         assert b.cpu().irq_entries == 0
-        b.cpu().irqs_off = b.cpu().irq_pending = 0
+        b.cpu().party.irqs_off = b.cpu().irq_pending = 0
 
 
 @pytest.mark.parametrize("order", [0, 3])

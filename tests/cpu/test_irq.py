@@ -29,7 +29,7 @@ def test_interrupt_inside_an_allocation_uses_the_same_pageset(board: Board) -> N
     pfn = alloc_with_pending(board.m, cpu)
     taken = [page - 1 for page in cpu.rx_ring if page]
     assert cpu.irq_entries == 1 and len(taken) == 8 and pfn not in taken
-    assert cpu.irqs_off == 0 and cpu.irq_nesting == 0
+    assert cpu.party.irqs_off == 0 and cpu.irq_nesting == 0
     assert net_stop(board.m, cpu) == 8
     assert validate(board.m) == []
 

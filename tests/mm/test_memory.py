@@ -58,7 +58,7 @@ def evict(b: MmBench, pfn: int) -> None:
     """Out of the swap cache, and free."""
     b.lock_page(pfn)
     b.page(pfn).refcount += 1
-    b.vm.swap.swap_lock.holder = 0
+    b.vm.swap.swap_lock.word = 0
     b.delete_from_swap_cache(pfn)
     b.unlock_page(pfn)
     b.put_page(pfn)

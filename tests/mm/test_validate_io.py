@@ -111,7 +111,7 @@ def held(name: str) -> Callable[[World], None]:
         lock = w.b.vm
         for step in name.split("."):
             lock = getattr(lock, step)
-        lock.holder = 1
+        lock.word = 1
 
     return plant
 

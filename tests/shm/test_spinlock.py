@@ -10,18 +10,22 @@ import pytest
 from shm import loader
 from shm.atomic import clock_ns, cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import entry
+from shm.lockstat import LOCK_POINTS, bucket, bucket_value
 from shm.point import Party, site, site_name
 from shm.spinlock import (
+    EDEADLK,
     EOWNERDEAD,
-    LOCK_SITES,
+    KICK,
     LOOK_NS,
+    PENDING,
     Spinlock,
+    holder_of,
     spin_is_locked,
     spin_lock,
     spin_lock_init,
     spin_trylock,
     spin_unlock,
-)
+)  # fmt: skip
 from shm.struct import Array, Struct, address_of, array, embed, i64, offset_of, size_of, struct
 from tests.shm.helpers import Crew, raised_to, scaled, until
 
@@ -72,7 +76,7 @@ def count(me: Party, s: Shared, n: int, where: int) -> int:
         if told != 0:
             return told
         s.counter += 1
-        queued = (load_acquire(s.lock, "next") - load_acquire(s.lock, "owner")) & 0xFFFFFFFF
+        queued = (load_acquire(s.lock, "tail") - load_acquire(s.lock, "head")) & 0xFFFFFFFF
         s.queue_max = max(s.queue_max, queued)
         spin_unlock(me, s.lock)
     return 0
@@ -141,17 +145,17 @@ def made(crew: Callable[..., Crew]) -> Crew:
 def queued(crew: Crew, waiters: int) -> None:
     """Wait until the lock is held and so many wait."""
     lock = crew.shared.lock
-    until(lambda: (load_acquire(lock, "next") - load_acquire(lock, "owner")) & 0xFFFFFFFF == 1 + waiters, "queue")
+    until(lambda: (load_acquire(lock, "tail") - load_acquire(lock, "head")) & 0xFFFFFFFF == waiters, "queue")
 
 
 def position(crew: Crew) -> int:
-    """The lock as a party has it in ``wait_lock``."""
+    """The lock as a party has it in ``waits``."""
     return address_of(crew.shared.lock) - address_of(crew.parties[0])
 
 
 def in_line(crew: Crew, index: int) -> None:
     """Wait until a party has said which ticket it waits for."""
-    until(lambda: load_acquire(crew.parties[index], "wait_lock") == position(crew), "wait_lock")
+    until(lambda: load_acquire(crew.parties[index].waits[0], "lock") == position(crew), "a ticket on record")
 
 
 def look_about(times: int) -> None:
@@ -163,14 +167,15 @@ def look_about(times: int) -> None:
 
 def test_the_lock_is_whole_cache_lines() -> None:
     assert size_of(Spinlock) % 64 == 0
-    assert offset_of(Spinlock, "next") == 0
+    assert offset_of(Spinlock, "word") == 0
 
 
 def test_init_frees_and_clears() -> None:
     shared = Shared()
-    for name in ("next", "owner", "holder", "dead_holder", "acquisitions", "contentions", "wait_max", "hold_total"):
+    for name in ("word", "tail", "head", "parked", "dead_holder", "acquisitions", "contentions", "stolen"):
         setattr(shared.lock, name, 5)
-    shared.lock.sites[LOCK_SITES - 1].contentions = 5
+    shared.lock.stat.contention_points[LOCK_POINTS - 1].contentions = 5
+    shared.lock.stat.waits.nr = 5
     init(shared, 4)
     assert not is_locked(shared)
     empty = Shared()
@@ -184,7 +189,7 @@ def test_init_frees_and_clears() -> None:
 )
 def test_eight_processes_count_exactly(made: Crew, start: int, rounds: int) -> None:
     shared, me, n = made.shared, made.parties[MANY], scaled(rounds)
-    shared.lock.next = shared.lock.owner = start
+    shared.lock.tail = shared.lock.head = start
     for party in made.parties:
         party.lock_stat = 1
     assert take(me, shared, HERE) == 0
@@ -197,14 +202,17 @@ def test_eight_processes_count_exactly(made: Crew, start: int, rounds: int) -> N
     lock = shared.lock
     assert shared.counter == MANY * n
     assert lock.acquisitions == MANY * n + 1
-    assert (lock.next - start) & 0xFFFFFFFF == (lock.owner - start) & 0xFFFFFFFF == lock.acquisitions
-    assert (lock.holder, lock.parked, lock.dead_holder) == (0, 0, 0)
+    assert lock.tail == lock.head
+    assert (lock.word, lock.parked, lock.dead_holder) == (0, 0, 0)
     assert MANY <= lock.contentions <= lock.acquisitions
-    # one ticket each: nobody ever had more than the others before it
-    assert 2 <= shared.queue_max <= MANY
-    assert 0 < lock.wait_min <= lock.wait_total / lock.contentions <= lock.wait_max
-    assert 0 < lock.hold_min <= lock.hold_total / lock.acquisitions <= lock.hold_max
-    by_site = {site_name(entry.site): entry.contentions for entry in lock.sites if entry.site}
+    queued_in_all = (lock.tail - start) & 0xFFFFFFFF
+    assert queued_in_all == lock.contentions - lock.stolen
+    assert 2 <= shared.queue_max <= MANY  # one ticket each
+    waits, holds = lock.stat.waits, lock.stat.holds
+    assert (waits.nr, holds.nr) == (lock.contentions, lock.acquisitions)
+    assert 0 < waits.shortest <= waits.total / waits.nr <= waits.longest
+    assert 0 < holds.shortest <= holds.total / holds.nr <= holds.longest
+    by_site = {site_name(point.site): point.contentions for point in lock.stat.contention_points if point.site}
     assert set(by_site) == {"test_spinlock:here", "test_spinlock:there"}
     assert sum(by_site.values()) == lock.contentions
     assert min(by_site.values()) >= MANY // 2
@@ -228,19 +236,21 @@ def test_statistics_of_time_are_left_alone_unless_asked_for(made: Crew) -> None:
     assert made.reap() == [0, 0]
     lock = made.shared.lock
     assert lock.acquisitions == 200
-    assert lock.wait_max == lock.hold_max == lock.hold_total == 0
+    assert lock.stat.waits.nr == lock.stat.holds.nr == lock.stat.acq_bounces == 0
 
 
 def test_more_sites_than_places_are_not_counted_by_site(made: Crew) -> None:
-    for i in range(LOCK_SITES + 1):
+    for i in range(LOCK_POINTS + 1):
         take(made.parties[MANY], made.shared, HERE)
         made.fork(0, sign, 100 + i)
         queued(made, 1)
         drop(made.parties[MANY], made.shared)
         assert made.reap() == [0]
     lock = made.shared.lock
-    assert [entry.site for entry in lock.sites] == [100 + i for i in range(LOCK_SITES)]
-    assert sum(entry.contentions for entry in lock.sites) == LOCK_SITES == lock.contentions - 1
+    points = lock.stat.contention_points
+    assert [point.site for point in points] == [100 + i for i in range(LOCK_POINTS)]
+    assert sum(point.contentions for point in points) == LOCK_POINTS == lock.contentions - 1
+    assert [(p.site, p.contentions) for p in lock.stat.contending_points if p.site] == [(HERE, lock.contentions)]
 
 
 def test_trylock_takes_a_free_lock_only(made: Crew) -> None:
@@ -248,11 +258,10 @@ def test_trylock_takes_a_free_lock_only(made: Crew) -> None:
     assert not is_locked(shared)
     assert try_take(one, shared, HERE)
     assert is_locked(shared)
-    assert shared.lock.holder == 1
+    assert holder_of(shared.lock) == 1
     assert not try_take(other, shared, HERE)
-    assert other.wait_lock == 0
     drop(one, shared)
-    assert shared.lock.holder == 0
+    assert holder_of(shared.lock) == 0
     assert try_take(other, shared, HERE)
     drop(other, shared)
     assert shared.lock.acquisitions == 2
@@ -309,7 +318,7 @@ def test_killed_waiters_are_skipped(made: Crew) -> None:
     drop(me, made.shared)
     assert made.reap(1, 4, seconds=1) == [0, 0]
     assert list(made.shared.log)[:2] == [1, 4]
-    assert made.shared.lock.dead_holder == 0
+    assert (made.shared.lock.dead_holder, made.shared.lock.parked) == (0, 0)
 
 
 def test_a_holder_that_is_only_slow_is_not_given_up(made: Crew) -> None:
@@ -326,14 +335,83 @@ def test_a_holder_that_is_only_slow_is_not_given_up(made: Crew) -> None:
 def test_a_ticket_of_unknown_owner_is_waited_for_until_all_who_may_have_it_are_dead(made: Crew) -> None:
     # as a process leaves it that is stopped, then killed, between drawing the ticket and saying so
     stopped = made.parties[0]
-    stopped.wait_lock = position(made) + 1
-    made.shared.lock.next = 1
+    stopped.waits[0].lock = position(made) + 1
+    me = made.parties[MANY]
+    take(me, made.shared, HERE)
+    made.shared.lock.tail = 1
     made.fork(1, sign, HERE)
     in_line(made, 1)
+    drop(me, made.shared)
     look_about(3)
     assert made.shared.counter == 0
     store_release(stopped, "dead", 1)
     assert made.reap(1, seconds=1) == [0]
+
+
+def test_a_pending_bit_of_a_dead_head_of_the_queue_is_no_obstacle(made: Crew) -> None:
+    lock = made.shared.lock
+    lock.word, lock.tail = PENDING, 1  # about to take it, and gone
+    made.parties[0].dead = 1
+    made.fork(1, sign, HERE)
+    assert made.reap(1, seconds=1) == [0]
+    assert (lock.word, lock.head, lock.tail) == (0, 2, 2)
+
+
+def test_the_lock_is_stolen_while_the_head_of_the_queue_sleeps_but_not_once_it_is_starving(made: Crew) -> None:
+    me, lock = made.parties[MANY], made.shared.lock
+    take(me, made.shared, HERE)
+    made.fork(0, sign, HERE)
+    until(lambda: bool(load_acquire(lock, "word") & KICK), "parked")
+    made.kill(0, signal.SIGSTOP)
+    lock.word &= ~PENDING  # if it had been waiting for long
+    drop(me, made.shared)
+    assert take(me, made.shared, HERE) == 0
+    made.kill(0, signal.SIGCONT)
+    until(lambda: load_acquire(lock, "word") & (KICK | PENDING) == KICK | PENDING, "starving")
+    made.fork(1, sign, HERE)  # the bit is set: it has to queue up
+    queued(made, 2)
+    drop(me, made.shared)
+    assert made.reap(0, 1) == [0, 0]
+    assert list(made.shared.log)[:2] == [0, 1]
+
+
+def test_who_waits_for_itself_is_told(made: Crew) -> None:
+    me = made.parties[MANY]
+    assert take(me, made.shared, THERE) == 0
+    me.context = 1  # an interrupt on top of it
+    assert take(me, made.shared, HERE) == -EDEADLK
+    assert made.shared.lock.recursion == MANY + 1
+    assert site_name(made.shared.lock.site) == "test_spinlock:there"
+
+
+def test_time_is_spent_spinning_parked_or_holding(made: Crew) -> None:
+    for party in made.parties:
+        party.lock_stat = 1
+    me = made.parties[MANY]
+    take(me, made.shared, HERE)
+    made.fork(0, sign, THERE)
+    in_line(made, 0)
+    look_about(1)
+    drop(me, made.shared)
+    assert made.reap(0) == [0]
+    waiter, stat = made.parties[0], made.shared.lock.stat
+    assert LOOK_NS // 2 < waiter.park_ns <= stat.waits.longest
+    assert waiter.park_ns + waiter.spin_ns == stat.waits.total
+    assert me.hold_ns > LOOK_NS // 2
+    assert me.hold_ns + waiter.hold_ns == stat.holds.total
+    assert (stat.con_bounces, stat.acq_bounces) == (1, 2)
+
+
+@entry
+def bucket_of(ns: int) -> int:
+    return bucket(ns)
+
+
+def test_a_bucket_is_within_a_128th_of_its_times() -> None:
+    for ns in (0, 1, 127, 128, 255, 256, 257, 1000, 123_456, 10**9, (1 << 37) - 1):
+        assert abs(bucket_value(int(bucket_of(ns))) - ns) * 128 <= ns
+    assert bucket_of(1 << 45) == bucket_of((1 << 37) - 1)
+    assert [int(bucket_of(n)) for n in range(300)] == [*range(256), *(256 + (n - 256) // 2 for n in range(256, 300))]
 
 
 @pytest.mark.slow

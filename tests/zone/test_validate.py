@@ -170,10 +170,10 @@ def cpu(b: Bench) -> Any:
 
 
 DAMAGE: list[tuple[Callable[..., Any], Callable[[Bench], Any], str]] = [
-    (v.irqs_are_on, adds(cpu, "irqs_off", 1), "cpu 1: irqs_off expected 0, found 1"),
+    (v.irqs_are_on, adds(lambda b: b.cpu(1).party, "irqs_off", 1), "cpu 1: irqs_off expected 0, found 1"),
     (v.irqs_are_on, adds(cpu, "irq_nesting", 1), "irq_nesting expected 0"),
-    (v.locks_are_free, adds(lambda b: b.zone().lock, "next", 1), "zone->lock of node 1 Normal: expected free"),
-    (v.locks_are_free, adds(lambda b: b.cpu().work_lock, "holder", 2), "holder 1"),
+    (v.locks_are_free, adds(lambda b: b.zone().lock, "tail", 1), "zone->lock of node 1 Normal: expected free"),
+    (v.locks_are_free, adds(lambda b: b.cpu().work_lock, "word", 2), "holder 1"),
     (v.locks_are_free, adds(lambda b: b.m, "drain_busy", 1), "mutex taken"),
     (v.rings_are_sane, adds(lambda b: record_at(Ring, b.base + b.cpu(1).event_ring), "tail", 1), "head 0, tail 1"),
     (v.rings_are_sane, adds(cpu, "work_tail", 1), "work queue of 16: head 0, tail 1"),

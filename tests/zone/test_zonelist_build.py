@@ -176,7 +176,7 @@ def test_who_begins_during_a_rebuild_waits_for_its_end(monkeypatch: pytest.Monke
 
         def look() -> None:
             seen.append(vm.zonelist_update_seq & 1)
-            assert b.cpu(1).irqs_off == 1
+            assert b.cpu(1).party.irqs_off == 1
 
         run = Interleaved(b, monkeypatch)
         run.plans[1, S_ZONEREF] = run.plans[1, S_DONE] = look
@@ -184,7 +184,7 @@ def test_who_begins_during_a_rebuild_waits_for_its_end(monkeypatch: pytest.Monke
         __build_all_zonelists.fn(b.m, b.cpu(1))  # type: ignore[attr-defined]
         assert seen == [1, 1]
         assert vm.zonelist_update_seq == before + 2
-        assert b.cpu(1).irqs_off == 0
+        assert b.cpu(1).party.irqs_off == 0
         vm.zonelist_update_seq += 1
         b.m.stop = 1  # it would wait for ever
         assert cookies.zonelist_iter_begin(b.m, b.cpu(0)) == before + 3
