@@ -26,6 +26,7 @@ __all__ = ["cache_dir", "is_warm", "load", "native_function"]
 Progress = Callable[[int, int, str], None]
 
 _keep: list[Any] = []
+_addresses: dict[str, int] = {}  # of entries, by symbol
 
 
 def cache_dir() -> Path:
@@ -149,7 +150,8 @@ def load(entries: Iterable[Entry], progress: Progress | None = None) -> None:
     engine.finalize_object()
     _keep.append(code)
     for e in todo:
-        e.native = _function(engine.get_function_address(e.__core__.symbol), e.__core__)
+        _addresses[e.__core__.symbol] = int(engine.get_function_address(e.__core__.symbol))
+        e.native = _function(_addresses[e.__core__.symbol], e.__core__)
 
 
 def _function(address: int, info: CoreInfo) -> Callable[..., Any]:
@@ -167,10 +169,20 @@ def _function(address: int, info: CoreInfo) -> Callable[..., Any]:
     return call
 
 
-def native_function(text: str, symbol: str, restype: Any, argtypes: list[Any]) -> Callable[..., int]:
-    """One function from LLVM assembly text, unoptimised; for the interpreted mode's atomics."""
+def entry_address(e: Entry) -> int:
+    """Where a loaded entry's native code begins."""
+    return _addresses[e.__core__.symbol]
+
+
+def native_address(text: str, symbol: str) -> int:
+    """Where the code of one function lies that is made from LLVM assembly text, unoptimised."""
     engine = _new_engine()
     module = llvm.parse_assembly(text)
     engine.add_module(module)
     engine.finalize_object()
-    return ctypes.CFUNCTYPE(restype, *argtypes)(engine.get_function_address(symbol))
+    return int(engine.get_function_address(symbol))
+
+
+def native_function(text: str, symbol: str, restype: Any, argtypes: list[Any]) -> Callable[..., int]:
+    """One function from LLVM assembly text; for the interpreted mode's atomics."""
+    return ctypes.CFUNCTYPE(restype, *argtypes)(native_address(text, symbol))

@@ -7,7 +7,7 @@ from emu.zone.bad_page import check_free_page, check_new_page
 from emu.zone.buddy import FPI_NONE, __free_one_page, free_one_page_captured
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
-from emu.zone.irq import local_irq_restore, local_irq_save
+from emu.zone.irq import irqs_off, local_irq_restore, local_irq_save
 from emu.zone.list import link_of, list_add, list_del, list_empty
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF, PD_CHECK, Cpu,
@@ -30,6 +30,7 @@ S_FREE_BULK = site("free_pcppages_bulk:lock")
 S_FREE_ONE = site("free_one_page:lock")
 S_RMQUEUE_PCP = site("rmqueue_pcplist:irqsave")
 S_DRAIN = site("drain_pages_zone:irqsave")
+S_REFRESH = site("refresh_cpu_vm_stats:irqs off")
 S_EXPIRE = site("drain_zone_pages:irqsave")
 
 
@@ -253,7 +254,9 @@ def refresh_cpu_vm_stats(m: Machine, cpu: Cpu, do_pagesets: int) -> int:
             zone = m.nodes[nid].node_zones[zid]
             if zone.present_pages == 0:
                 continue
+            flags = irqs_off(cpu, S_REFRESH)  # the kernel exchanges each counter in one instruction
             changes += fold_zone(m, cpu, zone)
+            local_irq_restore(m, cpu, flags)
             pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
             if do_pagesets == 0 or pset.expire == 0 or pset.count == 0:
                 continue
@@ -265,5 +268,7 @@ def refresh_cpu_vm_stats(m: Machine, cpu: Cpu, do_pagesets: int) -> int:
                 drain_zone_pages(m, cpu, zone)
                 changes += 1
     for nid in range(m.nr_nodes):
+        flags = irqs_off(cpu, S_REFRESH)
         changes += fold_node(m, cpu, m.nodes[nid])
+        local_irq_restore(m, cpu, flags)
     return changes

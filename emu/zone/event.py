@@ -5,7 +5,7 @@ record carries a machine-wide sequence number, as the kernel's ``trace_clock=cou
 """
 
 from emu.zone.mmzone import Cpu, Machine, Zone
-from shm.atomic import clock_ns, fetch_add
+from shm.atomic import barrier, clock_ns, fetch_add
 from shm.core import core
 from shm.ring import Ring, ring_commit, ring_reserve
 from shm.struct import At, Struct, i16, i32, i64, struct, u8, u32
@@ -146,11 +146,15 @@ event_at = At(Event)
 
 @core(cold=True)
 def record(m: Machine, cpu: Cpu, kind: int, pfn: int, order: int, migratetype: int, gfp: int, a: int, b: int) -> None:
-    """Write one record."""
+    """Write one record. An interrupt that comes meanwhile, and writes one too, has to wait."""
+    irqs_off = cpu.party.irqs_off
+    cpu.party.irqs_off = 1
+    barrier()
     ring = ring_at(m, cpu.event_ring)
     slot = ring_reserve(ring)
     seq = fetch_add(m.trace_clock, "counter", 1)
     if slot < 0:
+        cpu.party.irqs_off = irqs_off
         return
     e = event_at(ring, slot)
     e.seq = seq
@@ -163,10 +167,12 @@ def record(m: Machine, cpu: Cpu, kind: int, pfn: int, order: int, migratetype: i
     e.kind = kind
     e.order = order
     e.migratetype = migratetype
-    e.irq = cpu.party.irqs_off | cpu.irq_nesting << 1
+    e.irq = irqs_off | cpu.irq_nesting << 1
     e.cpu = cpu.party.index
     e.fallback_order = 0
     ring_commit(ring)
+    barrier()
+    cpu.party.irqs_off = irqs_off
 
 
 @core(inline=True)
