@@ -85,8 +85,9 @@ class Party(Struct):
     hold_ns: int = i64()  # holding at least one lock
     hold_since: int = i64()
     nr_locks: int = i32()  # held, counted with lock_stat
-    nr_held: int = i32()  # entries of held, in checked mode
-    held: Array[Held] = array(Held, MAX_HELD)
+    _hole: int = i32()
+    nr_held: Array[int] = array(i32, NR_CONTEXTS)  # entries of held, in checked mode
+    held: Array[Held] = array(Held, NR_CONTEXTS * MAX_HELD)  # those of interrupts behind those of tasks
     lockdep: int = fixed(i64)  # offset of the checker's graph from the party table; 0: none
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from emu.cpu.irq_signal import install_irq_handler
 from emu.cpu.workqueue import poll, sleep_on_doorbell
 from emu.zone.board import Board
 from emu.zone.mmzone import Cpu, Machine
@@ -85,6 +86,8 @@ def cpu_main(board: Board, index: int, parent: int, core_number: int, handlers: 
     """A CPU's process: serve commands until the machine stops."""
     _become(board, f"cpu{index}", index, parent, core_number)
     m, cpu = board.m, board.cpu(index)
+    if cpu.irq_stat:
+        install_irq_handler(m, cpu)
     while not load_acquire(m, "stop"):
         if load_acquire(cpu, "command") == cpu.answered:
             idle(m, cpu)

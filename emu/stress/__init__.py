@@ -1,0 +1,7 @@
+"""Stress: who waits, how long, where, and what would change it.
+
+General layout, one question a file:
+
+``irq``            interrupts against allocation, and what happens without ``local_irq_save()``
+``irq_source``     the process that raises them
+"""
