@@ -166,6 +166,7 @@ class WorkloadRun:
         cpus = range(self.config.cpus)
         began = time.perf_counter()
         for run in self.runs():
+            run.target = run.ops + self.config.operations if self.config.operations else 0
             run.deadline = 0 if self.config.operations else time.monotonic_ns() + int(self.config.duration * 1e9)
         for i in cpus:
             self.machine.post(i, CMD_WORKLOAD)

@@ -72,7 +72,7 @@ class Party(Struct):
     exit_on_owner_death: int = i32()  # status to exit with when a lock's holder is dead; 0: the lock call returns
     lock_stat: int = i32()  # measure waiting and holding
     irqs_off: int = i32()
-    irqs_mask: int = i32()  # what irqs_off becomes when interrupts are switched off: 1, or 0 if that has no effect
+    irqs_mask: int = i32()  # 1; 0: switching interrupts off has no effect
     context: int = i32()  # 0: a task runs; 1: an interrupt on top of it
     state: int = i32()
     last_site: int = u32()

@@ -13,6 +13,7 @@ from emu.cli.stress import stress
 
 if TYPE_CHECKING:
     from emu.stress.irq import IrqReport
+    from emu.stress.unsafe import UnsafeReport
 
 
 @stress.command()
@@ -32,6 +33,7 @@ def irq(
     With --unsafe no-irqsave they don't: the corruption and the self-deadlock happen and are reported (exit status 1).
     """
     from emu.stress.irq import RATES, UNSAFE, stress_irq
+    from emu.stress.unsafe import stress_unsafe
     from shm.core import CHECKED
 
     if unsafe and unsafe not in UNSAFE:
@@ -43,8 +45,12 @@ def irq(
         again = [sys.executable, "-m", "emu", *sys.argv[1:]]
         os.execve(sys.executable, again, {**os.environ, "EMU_MODE": "checked"})  # noqa: S606 - the program itself
     told = (lambda _: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
-    report = stress_irq(config, rates=rates, unsafe=unsafe, told=told)
-    follow = "" if unsafe else "emu stress irq --unsafe no-irqsave    # what local_irq_save() is for"
+    if unsafe:
+        broken = stress_unsafe(config, rates=rates, unsafe=unsafe, told=told)
+        print_result(as_json, broken.as_dict(), _unsafe_lines(broken), "emu stress irq    # with it")
+        raise typer.Exit(1 if broken.examples else 0)
+    report = stress_irq(config, rates=rates, told=told)
+    follow = "emu stress irq --unsafe no-irqsave    # what local_irq_save() is for"
     print_result(as_json, report.as_dict(), _lines(report), follow)
     if not report.consistent:
         raise typer.Exit(1)
@@ -64,8 +70,7 @@ def _rate(text: str, known: dict[str, float]) -> tuple[str, float]:
 def _lines(report: IrqReport) -> list[str]:
     sent = ", ".join(f"{n:,} {kind}" for kind, n in report.sent.items())
     lines = [
-        f"seed {report.config['seed']}, {report.config['cpus']} CPUs, {report.config['workload']}, mode {report.mode}"
-        + (f", UNSAFE: {report.unsafe}" if report.unsafe else ""),
+        f"seed {report.config['seed']}, {report.config['cpus']} CPUs, {report.config['workload']}, mode {report.mode}",
         f"operations     {report.ops:,}" + (f", {report.ops_per_second / 1e6:.2f} M/s" if report.seconds else ""),
         f"raised         {sent}",
         f"came in        {report.signals:,} signals, {report.deferred:,} of them while interrupts were off (deferred)",
@@ -87,3 +92,12 @@ def _lines(report: IrqReport) -> list[str]:
     lines.append(f"lost pages     {report.lost_pages}")
     return [*lines, "validate       " + ("clean" if not report.problems else f"{len(report.problems)} problems"),
             *(f"  {problem}" for problem in report.problems[:20])]  # fmt: skip
+
+
+def _unsafe_lines(report: UnsafeReport) -> list[str]:
+    kinds = ", ".join(f"{kind} {n}" for kind, n in report.kinds.items())
+    lines = [f"seed {report.config['seed']}, UNSAFE: {report.unsafe}, {report.attempts} machines: {kinds}"]
+    for kind, one in report.examples.items():
+        lines += ["", f"{kind} (seed {one.config['seed']}, {one.config['workload']}, {one.delivered:,} interrupts):"]
+        lines += [f"  {line}" for text in one.broken or one.problems[:5] for line in text.splitlines()]
+    return lines

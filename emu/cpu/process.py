@@ -65,6 +65,8 @@ def _become(board: Board, name: str, index: int, parent: int, core_number: int) 
     if core_number >= 0:
         psutil.Process().cpu_affinity([core_number])
     cpu = board.cpu(index)
+    if cpu.irq_stat:  # who signals us waits until we are up
+        install_irq_handler(board.m, cpu)
     cpu.party.pid = os.getpid()
     cpu.party.state = STATE_IDLE
     log.debug("%s is up: pid %d, core %s", name, os.getpid(), core_number if core_number >= 0 else "any")
@@ -86,8 +88,6 @@ def cpu_main(board: Board, index: int, parent: int, core_number: int, handlers: 
     """A CPU's process: serve commands until the machine stops."""
     _become(board, f"cpu{index}", index, parent, core_number)
     m, cpu = board.m, board.cpu(index)
-    if cpu.irq_stat:
-        install_irq_handler(m, cpu)
     while not load_acquire(m, "stop"):
         if load_acquire(cpu, "command") == cpu.answered:
             idle(m, cpu)

@@ -2,6 +2,7 @@
 
 General layout, one question a file:
 
-``irq``            interrupts against allocation, and what happens without ``local_irq_save()``
+``irq``            interrupts against allocation
+``unsafe``         what happens without ``local_irq_save()``
 ``irq_source``     the process that raises them
 """

@@ -30,7 +30,7 @@ def autopsy(machine: Machine, symbols: Symbols) -> list[str]:
                 f" lock: {name}, .owner: {who}, .owner_cpu: {index}, taken at {site_name(lock.site)}",
                 f" wanted again {'in an interrupt ' if party.context else ''}at {site_name(party.lock_site)}",
             ]
-    for index in sorted(suspects):
+    for index in sorted(suspects or range(m.nr_cpus)):
         cpu = machine.board.cpu(index)
         stat = irq_stat_of(cpu) if cpu.irq_stat else None
         if stat is not None and stat.nr_hits:

@@ -39,7 +39,7 @@ def irqs_off(cpu: Cpu, where: int) -> int:
     if me.scheduled != 0:
         irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = me.irqs_mask
+    me.irqs_off = flags | me.irqs_mask
     barrier()
     return flags
 
@@ -52,7 +52,7 @@ def local_irq_save(cpu: Cpu, where: int) -> int:
         schedule_point(me, where)
         irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = me.irqs_mask
+    me.irqs_off = flags | me.irqs_mask
     barrier()
     return flags
 
