@@ -172,9 +172,7 @@ class WorkloadRun:
             self.machine.post(i, CMD_WORKLOAD)
         self.machine.wait(cpus, tick=tick)
         seconds = time.perf_counter() - began
-        for i in cpus:
-            self.machine.post(i, CMD_RELEASE)
-        self.machine.wait(cpus)
+        self.release()
         runs = self.runs()
         ops = sum(r.ops for r in runs)
         return WorkloadReport(
@@ -184,6 +182,12 @@ class WorkloadRun:
             [sum(r.ops for r in runs[i * len(self.parts) : (i + 1) * len(self.parts)]) for i in cpus],
             sum(r.killed for r in runs), self.counters(), slowpath_total(self.machine.m),
         )  # fmt: skip
+
+    def release(self) -> None:
+        """Free everything that the workload holds."""
+        for i in range(self.config.cpus):
+            self.machine.post(i, CMD_RELEASE)
+        self.machine.wait(range(self.config.cpus))
 
     def __enter__(self) -> WorkloadRun:
         self.machine.start()

@@ -34,7 +34,7 @@ __all__ = ["RATES", "UNSAFE", "IrqReport", "stress_irq"]
 RATES = {"net": 20.0, "timer": 2.0, "ipi": 1.0} if INTERPRETED else {"net": 2000.0, "timer": 250.0, "ipi": 50.0}
 UNSAFE = ("no-irqsave",)
 TOP = 12
-UNSAFE_LOCKUP_S = 2.0
+UNSAFE_LOCKUP_S = 20.0 if INTERPRETED else 2.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,6 @@ def stress_irq(
         raise ValueError(f"unsafe {unsafe}: not one of {', '.join(UNSAFE)}")
     broken: list[str] = []
     with WorkloadRun(config) as work:
-        if unsafe:
-            work.machine.soft_lockup_s = UNSAFE_LOCKUP_S
         board, m = work.machine.board, work.machine.m
         free = nr_free_pages(m)
         work.machine.on_report = lambda event: broken.append(render(event, m).rstrip())
@@ -95,11 +93,13 @@ def stress_irq(
             cpu.party.scheduled |= MEASURED
             fetch_or(cpu, "irq_pending", IRQ_MEASURE)
         told(f"{len(cpus)} CPUs, interrupts per second on each: {_rates(rates)}")
-        if config.workload == "repeat":  # what it holds is taken in peace
-            work.post(sum(config.node_bytes()) >> 12)
         ops, seconds = 0, 0.0
         problems: list[str] = []
         symbols = Symbols.of(_entry(interrupt))
+        if config.workload == "repeat":  # what it holds is taken in peace
+            work.post(sum(config.node_bytes()) >> 12)
+        if unsafe:
+            work.machine.soft_lockup_s = UNSAFE_LOCKUP_S
         with InterruptSource(m, rates, config.seed) as source:
             try:
                 report = work.run()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -92,7 +93,8 @@ def test_instructions_have_names() -> None:
 
 def emu(*args: str, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "emu", "stress", "irq", *args], env={**os.environ, **env}, capture_output=True, text=True,
+        [sys.executable, "-m", "emu", "stress", "irq", *args], env={**os.environ, **env}, capture_output=True,
+        text=True,
         stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
 
@@ -126,12 +128,8 @@ def test_bad_usage_is_one_line_and_status_2(args: list[str], says: str) -> None:
 
 def test_what_broke_first_names_the_kind() -> None:
     report = stress_irq(small(duration=0.05))
-    from dataclasses import replace
-
+    recursion = ["BUG: spinlock recursion on CPU#0", "list_del corruption."]
     assert kind_of(report) == "nothing noticed"
     assert kind_of(replace(report, lost_pages=3)) == "list corruption"
-    assert (
-        kind_of(replace(report, broken=["BUG: spinlock recursion on CPU#0", "list_del corruption."]))
-        == "spinlock recursion"
-    )
+    assert kind_of(replace(report, broken=recursion)) == "spinlock recursion"
     assert kind_of(replace(report, broken=["CPU 1 ended"])) == "other"
