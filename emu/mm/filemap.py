@@ -42,8 +42,7 @@ AGAIN = 1  # the page went away; look again
 @entry
 def create_file(m: Machine, kind: int, nr_pages: int) -> int:
     """A new file of ``nr_pages`` pages on the disk (``AS_FILE``) or in tmpfs (``AS_SHMEM``): its id, or 0 when there
-    are
-    no more, or when it would be too large."""
+    are no more, or when it would be too large."""
     vm = vm_at(m, m.vm)
     if nr_pages < 0 or nr_pages > vm.file_slots or kind == AS_NONE:
         return 0

@@ -39,8 +39,7 @@ def mlock_mapped(m: Machine, cpu: Cpu, mm_id: int, slot: int) -> None:
 @core
 def populate_vma_page_range(m: Machine, cpu: Cpu, mm_id: int, vma: Vma) -> int:
     """``mm/gup.c:populate_vma_page_range() (5.10)`` of a whole area: fault its pages in; a private writable area's as
-    if
-    they were written. 0 or -errno."""
+    if they were written. 0 or -errno."""
     write = 1 if vma.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE else 0
     for slot in range(vma.start, vma.end):
         met = touch(m, cpu, mm_id, slot, write)
