@@ -16,11 +16,11 @@ from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import Task, task_at, user_task
 from emu.zone.time import HZ, NS_PER_JIFFY, NS_PER_MS
 from shm.atomic import clock_ns, cmpxchg, fetch_or, load_acquire, store_release
-from shm.core import as_entries, core, entry
+from shm.core import core, entry
 from shm.point import point, site
 from shm.waitqueue import finish_wait, prepare_to_wait
 
-__all__ = ["REAPER_ENTRIES", "oom_reaper_round"]
+__all__ = ["oom_reaper_round"]
 
 MAX_OOM_REAP_RETRIES = 10
 OOM_REAPER_LIST = 16
@@ -141,6 +141,3 @@ def oom_reaper_round(m: Machine, cpu: Cpu) -> bool:
         schedule_timeout(m, cpu, vm.oom_reaper_wait, cookie, due)
     finish_wait(vm.oom_reaper_wait, cookie)
     return found
-
-
-REAPER_ENTRIES = as_entries(oom_reaper_round)
