@@ -48,11 +48,13 @@ int_at = At(CtlInt)
 INT_SIZE = size_of(CtlInt)
 
 
-def _offset(field: str) -> int:
-    """Of a field that is an ``int`` or some of them; -1 for none."""
-    cls, name = (Machine, field[2:]) if field.startswith("m.") else (Vm, field)
-    assert not name or getattr(cls, name).size % INT_SIZE == 0
-    return offset_of(cls, name) if name else -1
+def _offset(sysctl: Sysctl) -> int:
+    """Of the field in its record; -1 for none."""
+    if not sysctl.field:
+        return -1
+    cls, name = (Machine, sysctl.field[2:]) if sysctl.field.startswith("m.") else (Vm, sysctl.field)
+    assert getattr(cls, name).size == INT_SIZE * sysctl.count, f"{name} is no int"
+    return offset_of(cls, name)
 
 
 MIN_FREE_KBYTES = 0
@@ -108,7 +110,7 @@ SYSCTLS: dict[str, Sysctl] = {
 }
 NR_SYSCTLS = len(SYSCTLS)
 IN_VM = tuple(int(not s.field.startswith("m.")) for s in SYSCTLS.values())
-OFFSETS = tuple(_offset(s.field) for s in SYSCTLS.values())
+OFFSETS = tuple(_offset(s) for s in SYSCTLS.values())
 LOW = tuple(s.low for s in SYSCTLS.values())
 HIGH = tuple(s.high for s in SYSCTLS.values())
 COUNT = tuple(s.count for s in SYSCTLS.values())
