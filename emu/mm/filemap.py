@@ -49,7 +49,6 @@ def create_file(m: Machine, kind: int, nr_pages: int) -> int:
     for file in range(1, vm.nr_files + 1):
         mapping = file_record(m, file_offset(m, file))
         if cmpxchg(mapping, "kind", AS_NONE, kind) == AS_NONE:
-            mapping.as_flags = 0
             mapping.nr_slots = nr_pages
             mapping.nr_mmaps = 0
             mapping.writeback_index = 0

@@ -136,7 +136,7 @@ def shrink_page(
     """``shrink_page_list()`` for one page, which is locked: what becomes of it (V_*)."""
     page = page_record(m, pfn_to_page(m, pfn))
     sc.nr_scanned += 1
-    if not page_evictable(m, page):
+    if not page_evictable(page):
         return V_ACTIVATE_LOCKED
     if sc.may_unmap == 0 and page_mapped(page):
         return V_KEEP_LOCKED

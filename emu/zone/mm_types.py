@@ -76,7 +76,6 @@ class AddressSpace(Struct):
     _align_ = 64
 
     kind: int = i32()  # AS_*
-    as_flags: int = u32()
     i_pages: int = fixed(i64)  # offset of its slots
     nr_slots: int = i64()  # pages of the file
     nrpages: int = i64()
