@@ -27,7 +27,6 @@ I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10
 CLOCK_MONOTONIC = 1
-FOR_EVER = -1
 
 # --- LLVM lowerings ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ in the bits from ``PRIVATE_MEMCG_SHIFT`` on, and while PG_swapcache is set its s
 """
 
 from emu.zone.ctl_types import MAX_CPUSETS, Cpuset, CtlRequest
-from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, ListHead, Machine
+from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, Machine
 from emu.zone.ratelimit import RateLimit
 from shm.core import core
 from shm.spinlock import Spinlock
@@ -56,6 +56,7 @@ MMF_OOM_SKIP = 1
 MMF_UNSTABLE = 2
 MMF_OOM_VICTIM = 4
 MMF_OOM_REAP_QUEUED = 8
+MMF_OOM_REAP_DONE = 16  # the oom_reaper, or the killer on its behalf, looks at it no longer
 
 COMMS = ("swapper", "kswapd", "kcompactd", "disk", "flusher", "oom_reaper", "driver", "hog", "sh", "filecache",
          "forkstorm", "pagefault", "thp", "network", "frag", "mixed", "init", "user", "otool")  # fmt: skip
@@ -75,7 +76,6 @@ class AddressSpace(Struct):
     _align_ = 64
 
     kind: int = i32()  # AS_*
-    as_flags: int = u32()
     i_pages: int = fixed(i64)  # offset of its slots
     nr_slots: int = i64()  # pages of the file
     nrpages: int = i64()
@@ -129,7 +129,6 @@ class Mm(Struct):
     memcg: int = i32()
     vmas: Array[Vma] = array(Vma, MAX_VMAS)
     hiwater_rss: int = i64()
-    thp_pages: int = i64()  # huge pages it maps
 
 
 @struct
@@ -362,7 +361,6 @@ file_record = At(AddressSpace)
 mm_record = At(Mm)
 slot_at = At(Slot)
 swap_count_at = At(SwapCount)
-list_head_record = At(ListHead)
 
 
 @core(inline=True)

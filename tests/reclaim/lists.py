@@ -11,7 +11,6 @@ from emu.mm.page_table import pte_alloc
 from emu.mm.pagevec import (
     lru_add_drain,
     lru_cache_add_inactive_or_unevictable,
-    mark_page_lazyfree,
     put_page,
 )  # fmt: skip
 from emu.mm.rmap_walk import page_add_file_rmap, page_add_new_anon_rmap
@@ -32,6 +31,7 @@ from emu.zone.mm_types import (
     PTE_SHIFT,
     PTE_WRITE,
     PTE_YOUNG,
+    VM_LOCKED,
     AddressSpace,
     Mm,
     Slot,
@@ -115,7 +115,6 @@ def requeue(m: Machine, lruvec: Lruvec, lru: int, pfn: int) -> None:
 
 
 write_done = _published(end_page_writeback)
-lazyfree = _published(mark_page_lazyfree)
 drain = _published(lru_add_drain)
 dirty = _published(set_page_dirty)
 writeback = _published(set_page_writeback)
@@ -128,7 +127,6 @@ LIST_ENTRIES = [
     dirty,
     writeback,
     write_done,
-    lazyfree,
     *as_entries(create_file, disk_round),
 ]
 
@@ -160,6 +158,7 @@ class Lists:
         mm.vmas[0].start, mm.vmas[0].end, mm.vmas[0].vm_flags = 0, self.vm.mm_slots, vm_flags
         mm.vmas[0].file = file
         mm.nr_slots = self.vm.mm_slots
+        mm.locked_vm = mm.nr_slots if vm_flags & VM_LOCKED else 0
         if file:
             mapping = self.mapping(file)
             mapping.i_mmap[mapping.nr_mmaps] = mm_id << 8
