@@ -90,6 +90,10 @@ class Child:
     since: float = field(default_factory=time.monotonic)
 
 
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number < signal.SIGRTMIN else f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
 def post_args(cpu: Cpu, code: int, args: Iterable[int]) -> None:
     """Put a command into a CPU's record and ring its doorbell."""
     cpu.command_code = code
@@ -116,6 +120,7 @@ class Machine:
         self.children: list[Child] = []
         self.events: list[np.ndarray[Any, Any]] = []
         self.keep_events = False
+        self.soft_lockup_s = 0.0  # when a CPU is said to be stuck; 0: SOFT_LOCKUP_S
         self._on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
         self._daemons = daemons
@@ -232,7 +237,7 @@ class Machine:
             party = self.board.cpu(child.index).party
             if party.heartbeat != child.heartbeat or party.state != STATE_BUSY:
                 child.heartbeat, child.since = party.heartbeat, now
-            elif now - child.since > SOFT_LOCKUP_S:
+            elif now - child.since > (self.soft_lockup_s or SOFT_LOCKUP_S):
                 raise MachineError(
                     f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! "
                     f"[{child.name}:{child.pid}] {self._waits(child)}"
@@ -241,7 +246,7 @@ class Machine:
 
     def _obituary(self, child: Child) -> str:
         code = os.waitstatus_to_exitcode(child.status or 0)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
         held = [
             f"{name}, taken at {site_name(lock.site or self.board.cpu(child.index).party.lock_site)}"
             for name, lock in locks_of(self.m)

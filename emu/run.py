@@ -166,14 +166,13 @@ class WorkloadRun:
         cpus = range(self.config.cpus)
         began = time.perf_counter()
         for run in self.runs():
+            run.target = run.ops + self.config.operations if self.config.operations else 0
             run.deadline = 0 if self.config.operations else time.monotonic_ns() + int(self.config.duration * 1e9)
         for i in cpus:
             self.machine.post(i, CMD_WORKLOAD)
         self.machine.wait(cpus, tick=tick)
         seconds = time.perf_counter() - began
-        for i in cpus:
-            self.machine.post(i, CMD_RELEASE)
-        self.machine.wait(cpus)
+        self.release()
         runs = self.runs()
         ops = sum(r.ops for r in runs)
         return WorkloadReport(
@@ -183,6 +182,12 @@ class WorkloadRun:
             [sum(r.ops for r in runs[i * len(self.parts) : (i + 1) * len(self.parts)]) for i in cpus],
             sum(r.killed for r in runs), self.counters(), slowpath_total(self.machine.m),
         )  # fmt: skip
+
+    def release(self) -> None:
+        """Free everything that the workload holds."""
+        for i in range(self.config.cpus):
+            self.machine.post(i, CMD_RELEASE)
+        self.machine.wait(range(self.config.cpus))
 
     def __enter__(self) -> WorkloadRun:
         self.machine.start()

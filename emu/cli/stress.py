@@ -1,4 +1,4 @@
-"""``emu stress``: one command answers one question about locks, interrupts or shortage."""
+"""``emu stress``: questions about contention, each a command."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import typer
 
 from emu.cli.common import app
 
-stress_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure a machine at its limits.")
-app.add_typer(stress_app, name="stress")
+stress = typer.Typer(no_args_is_help=True, help="Stress locks, interrupts and the slow path, and measure it.")
+app.add_typer(stress, name="stress")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emu.cli.common import Json, Quiet, Stoppable, Sysctls, UsageError, option_value, print_result
-from emu.cli.stress import stress_app
+from emu.cli.stress import stress
 
 if TYPE_CHECKING:
     from emu.stress.lock import LockReport
@@ -27,7 +27,7 @@ SWEEP_HELP = (
 )
 
 
-@stress_app.command()
+@stress.command()
 def lock(
     cpus: Annotated[int | None, typer.Option(help="Simulated CPUs, one OS process each (default 4).")] = None,
     memory: Annotated[str | None, typer.Option("--memory", "--mem", help="Memory of the only node (1G).")] = None,

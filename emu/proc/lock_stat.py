@@ -13,17 +13,15 @@ and shows the first four. A class that nobody measured (no ``lock_stat``) is lis
 the kernel counts nothing then.
 """
 
+import ctypes
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from emu.zone.lock_class import LOCK_CLASS_NAMES
 from shm.lockstat import HISTOGRAM_SIZE, Histogram, LockPoint, LockTime
 from shm.point import site_name
 from shm.spinlock import Spinlock
-from shm.struct import address_of, records_at
+from shm.struct import address_of, record_at
 
 __all__ = (
     "HOLDS", "LOCKSTAT_POINTS", "WAITS", "LockClass", "Point", "Times", "class_name", "clear_lock_stats",
@@ -83,13 +81,11 @@ def class_name(lock: Spinlock) -> str:
     return LOCK_CLASS_NAMES.get(lock.lock_class, f"lock class {lock.lock_class}")
 
 
-def histogram_of(lock: Spinlock, which: int) -> np.ndarray[Any, Any] | None:
-    """A lock's buckets of WAITS or HOLDS, in shared memory; None where it has none."""
+def histogram_of(lock: Spinlock, which: int) -> Histogram | None:
+    """A lock's histogram of WAITS or HOLDS; None where it has none."""
     if not lock.stat.histograms:
         return None
-    at = address_of(lock.stat) + lock.stat.histograms + which * HISTOGRAM_SIZE
-    counts: np.ndarray[Any, Any] = records_at(Histogram, at, 1)["counts"][0]
-    return counts
+    return record_at(Histogram, address_of(lock.stat) + lock.stat.histograms + which * HISTOGRAM_SIZE)
 
 
 def lock_classes(locks: Iterable[tuple[str, Spinlock]]) -> list[LockClass]:
@@ -145,9 +141,9 @@ def clear_lock_stats(locks: Iterable[tuple[str, Spinlock]]) -> None:
             for point in points:
                 point.site = point.contentions = 0
         for which in (WAITS, HOLDS):
-            counts = histogram_of(lock, which)
-            if counts is not None:
-                counts[:] = 0
+            histogram = histogram_of(lock, which)
+            if histogram is not None:
+                ctypes.memset(address_of(histogram), 0, HISTOGRAM_SIZE)
 
 
 def symbol(site: int) -> str:

@@ -1,1 +1,9 @@
-"""Stress: what locks, interrupts and shortage cost, and what would change it. One module answers one question."""
+"""Stress: who waits, how long, where, and what would change it.
+
+General layout, one question a file:
+
+``lock``           who waits for zone->lock; ``sweep``, ``page`` and ``cluster`` for many such measurements
+``irq``            interrupts against allocation
+``unsafe``         what happens without ``local_irq_save()``
+``irq_source``     the process that raises them
+"""

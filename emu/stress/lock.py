@@ -17,12 +17,14 @@ from emu.cpu.process import Handler
 from emu.machine import CMD_WORKLOAD, Machine
 from emu.proc.lock_stat import clear_lock_stats, render
 from emu.run import CMD_RELEASE, MAX_PARTS, run_of
-from emu.stress.measure import ClassMeasure, CpuTimes, cpu_times, jain, measure_locks
+from emu.stress.measure import ClassMeasure, CpuTimes, cpu_times, measure_locks
 from emu.stress.mix import Mix, mixes_of
+from emu.stress.oversubscribe import jain
 from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.init import zones_of
+from emu.zone.lockdep import locking_faults
 from emu.zone.locks import locks_of
 from emu.zone.mmzone import MAX_ORDER, PAGESET_SIZE, ZONE_NAMES, Pageset
 from emu.zone.mmzone import Machine as MachineRecord
@@ -267,7 +269,7 @@ class LockRun:
             sum(a.frees - b.frees for a, b in zip(after, before, strict=True)), sum(c.failed for c in cpus),
             ops / seconds if seconds else 0.0, by_order, cpus, classes, _fairness(cpus),
             longest.waits.longest if longest else 0, longest.name if longest and longest.waits.longest else "",
-            _per_op(classes, by_order, freed), _pcp(self.m), text, validate(self.m),
+            _per_op(classes, by_order, freed), _pcp(self.m), text, validate(self.m) + locking_faults(self.m),
         )  # fmt: skip
 
     def __enter__(self) -> "LockRun":

@@ -2,22 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from emu.proc.lock_stat import HOLDS, WAITS, LockClass, Point, Times, class_name, histogram_of, lock_classes
+from emu.stress.histogram import hdr_of
 from emu.zone.init import party_of
 from emu.zone.locks import locks_of
 from emu.zone.mmzone import Machine
-from shm.lockstat import bucket_value
 from shm.point import site_name
 from shm.spinlock import Spinlock
 
-__all__ = ["ClassMeasure", "CpuTimes", "PointMeasure", "Spread", "cpu_times", "hdr", "hdr_of", "jain", "measure_locks"]
+__all__ = ["ClassMeasure", "CpuTimes", "PointMeasure", "Spread", "cpu_times", "decode", "measure_locks"]
 
-LOWEST, HIGHEST, DIGITS = 1, 2**37, 2
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -42,7 +39,7 @@ class Spread:
 
     def decoded(self) -> HdrHistogram:
         """The histogram; an empty one where there is none."""
-        return hdr_of(self.histogram)
+        return decode(self.histogram)
 
 
 @dataclass(frozen=True)
@@ -90,17 +87,9 @@ class CpuTimes:
         )  # fmt: skip
 
 
-def hdr(counts: np.ndarray[Any, Any]) -> HdrHistogram:
-    """The buckets of :mod:`shm.lockstat` as an HdrHistogram: 1 ns to 137 s, two digits."""
-    made = HdrHistogram(LOWEST, HIGHEST, DIGITS)
-    for index in np.flatnonzero(counts):
-        made.record_value(bucket_value(int(index)), int(counts[index]))
-    return made
-
-
-def hdr_of(encoded: str) -> HdrHistogram:
-    """The reverse of ``encode()``."""
-    return HdrHistogram.decode(encoded.encode()) if encoded else HdrHistogram(LOWEST, HIGHEST, DIGITS)
+def decode(encoded: str) -> HdrHistogram:
+    """The reverse of ``HdrHistogram.encode()``; an empty one of nothing."""
+    return HdrHistogram.decode(encoded.encode()) if encoded else hdr_of(())
 
 
 def _spread(times: Times, histogram: HdrHistogram | None) -> Spread:
@@ -117,8 +106,8 @@ def _points(points: Iterable[Point]) -> tuple[PointMeasure, ...]:
 
 
 def _histogram(locks: Sequence[Spinlock], which: int) -> HdrHistogram | None:
-    parts = [counts for lock in locks if (counts := histogram_of(lock, which)) is not None]
-    return hdr(np.sum(parts, axis=0)) if parts else None
+    parts = [histogram for lock in locks if (histogram := histogram_of(lock, which)) is not None]
+    return hdr_of(parts) if parts else None
 
 
 def _class(what: LockClass, locks: Sequence[Spinlock]) -> ClassMeasure:
@@ -141,9 +130,3 @@ def cpu_times(m: Machine) -> list[CpuTimes]:
     """Each CPU's."""
     parties = [party_of(m, i).party for i in range(m.nr_cpus)]
     return [CpuTimes(p.spin_ns, p.park_ns, p.hold_ns) for p in parties]
-
-
-def jain(values: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 when all have the same, 1/n when one has everything."""
-    squares = sum(v * v for v in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else 1.0

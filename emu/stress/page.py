@@ -14,7 +14,7 @@ from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 
 from emu.report import write_whole
-from emu.stress.measure import hdr_of
+from emu.stress.measure import decode
 from emu.stress.sweep import Axis, SweepReport, label, mean_share, plain, value_of, zone_lock
 
 __all__ = ["page", "write_page"]
@@ -104,7 +104,7 @@ def _histograms(report: SweepReport, which: str, title: str) -> go.Figure:
         if lock is None or not lock[which]["histogram"]:
             continue
         counts: dict[int, int] = {}
-        for step in hdr_of(lock[which]["histogram"]).get_recorded_iterator():
+        for step in decode(lock[which]["histogram"]).get_recorded_iterator():
             eighth = int(8 * _log2(step.value_iterated_to))
             counts[eighth] = counts.get(eighth, 0) + step.count_added_in_this_iter_step
         at = sorted(counts)

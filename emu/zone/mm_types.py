@@ -261,6 +261,18 @@ class GatherPages(Struct):
 
 
 @struct
+class ListBug(Struct):
+    """A corrupt list that checked mode has met. Links as in ListHead."""
+
+    kind: int = i32()  # 0: none
+    node: int = u32()  # the entry that was to be added or removed
+    at: int = u32()  # whose link was wrong
+    expected: int = u32()
+    found: int = u32()
+    _hole: int = i32()
+
+
+@struct
 class Vm(Struct):
     """What memory management has beyond zones and CPUs."""
 
@@ -334,6 +346,7 @@ class Vm(Struct):
     # kcompactd, by node
     kcompactd_until: Array[int] = array(i64, MAX_NUMNODES)  # CLOCK_MONOTONIC ns when its sleep ends; 0: not begun
     kcompactd_defer: Array[int] = array(i64, MAX_NUMNODES)  # proactive rounds left out
+    list_bug: ListBug = embed(ListBug)
 
 
 VM_SIZE = size_of(Vm)

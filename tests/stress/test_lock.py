@@ -6,16 +6,17 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import numpy as np
 import pytest
 
 from emu.config import ConfigError
+from emu.stress.histogram import hdr_of
 from emu.stress.lock import LockRun, lock_config, point, stress_lock
-from emu.stress.measure import hdr, hdr_of, jain
+from emu.stress.measure import decode
 from emu.stress.mix import MIXES, mixes_of, split_mixes
+from emu.stress.oversubscribe import jain
 from emu.zone.init import zones_of
 from emu.zone.mmzone import PAGESET_SIZE, Pageset
-from shm.lockstat import NR_BUCKETS, bucket_value
+from shm.lockstat import NR_BUCKETS, Histogram, bucket_value
 from shm.struct import address_of, record_at
 
 RunEmu = Callable[..., CompletedProcess[str]]
@@ -53,16 +54,16 @@ def test_jain() -> None:
 
 
 def test_histograms_become_hdr_histograms() -> None:
-    counts = np.zeros(NR_BUCKETS, dtype=np.int64)
-    counts[[0, 100, 1000, NR_BUCKETS - 1]] = 10, 85, 4, 1
-    made = hdr(counts)
-    again = hdr_of(made.encode().decode())
-    for one in (made, again):
-        assert one.get_total_count() == 100
-        assert one.get_value_at_percentile(5) == 0 and one.get_value_at_percentile(50) == 100
-        assert one.get_value_at_percentile(99) == pytest.approx(bucket_value(1000), rel=0.01)
-        assert one.get_max_value() == pytest.approx(bucket_value(NR_BUCKETS - 1), rel=0.01)
-    assert hdr_of("").get_total_count() == 0
+    one, two = Histogram(), Histogram()
+    one.counts[0], one.counts[100], two.counts[1000], two.counts[NR_BUCKETS - 1] = 10, 85, 4, 1
+    made = hdr_of([one, two])
+    again = decode(made.encode().decode())
+    for of in (made, again):
+        assert of.get_total_count() == 100
+        assert of.get_value_at_percentile(5) == 1 and of.get_value_at_percentile(50) == 100
+        assert of.get_value_at_percentile(99) == pytest.approx(bucket_value(1000), rel=0.01)
+        assert of.get_max_value() == pytest.approx(bucket_value(NR_BUCKETS - 1), rel=0.01)
+    assert decode("").get_total_count() == 0
 
 
 # Parameters
@@ -183,19 +184,30 @@ def test_command(run_emu: RunEmu, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"cpus": 0}, "cpus"),
+        ({"cpus": 300}, "cpus"),
+        ({"memory": "much"}, "memory: 'much' is not a size"),
+        ({"order": 11}, "order"),
+        ({"pcp_batch": 0}, "pcp_batch"),
+        ({"sysctl": {"nothing": 1}}, "sysctl.nothing"),
+        ({"duration": 0}, "duration"),
+        ({"nothing": 1}, "nothing"),
+    ],
+)
+def test_impossible_configuration(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lock_config(given)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("args", "words"),
     [
         (("--mix", "nope"), "mix nope: there are bulk"),
-        (("--cpus", "0"), "cpus"),
-        (("--cpus", "300"), "cpus"),
-        (("--mem", "much"), "memory: 'much' is not a size"),
-        (("--order", "11"), "order"),
-        (("--pcp-batch", "0"), "pcp_batch"),
-        (("--sysctl", "vm.nothing=1"), "sysctl.nothing"),
         (("--no-park", "--spin-limit", "3"), "--no-park"),
-        (("--sweep", "cpus"), "give NAME=VALUES"),
         (("--sweep", "cpus=1,300"), "cpus"),
-        (("--sweep", "cpus=1", "--sweep", "order=1", "--sweep", "seed=1"), "one or two"),
         (("--html", "nowhere/x.html"), "nowhere/x.html"),
         (("--executor", "local:0", "--sweep", "cpus=1"), "local:0"),
     ],
