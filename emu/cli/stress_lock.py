@@ -122,13 +122,14 @@ def lines_of(report: LockReport) -> list[str]:
         f"{report.longest_wait_ns / 1e6:.3f} ms for {report.longest_wait_class}" if report.longest_wait_ns else "-"
     )
     lines.append(f"fairness: Jain's index {report.jain:.4f}, longest wait {longest}")
+    wide = max(len(cpu.mix) for cpu in report.cpus)
     lines.append(
-        f"{'cpu':>5} {'mix':12} {'operations/s':>14} {'on a core':>10} {'spinning':>9} {'parked':>9} {'holding':>9}"
+        f"{'cpu':>5} {'mix':{wide}} {'operations/s':>14} {'on a core':>10} {'spinning':>9} {'parked':>9} {'holding':>9}"
     )
     for cpu in report.cpus:
         speed = cpu.ops / cpu.seconds if cpu.seconds else 0.0
         lines.append(
-            f"{cpu.cpu:5} {cpu.mix:12.12} {speed:14,.0f} {cpu.running:10.1%} {cpu.spinning:9.1%} {cpu.parked:9.1%} "
+            f"{cpu.cpu:5} {cpu.mix:{wide}} {speed:14,.0f} {cpu.running:10.1%} {cpu.spinning:9.1%} {cpu.parked:9.1%} "
             f"{cpu.holding:9.1%}"
         )
     pcp = ", ".join(f"{zone} high {p['high']} batch {p['batch']}" for zone, p in report.pcp.items())
@@ -138,6 +139,8 @@ def lines_of(report: LockReport) -> list[str]:
 
 
 def _spread(times: Spread) -> str:
+    if not times.nr:
+        return "none"
     marks = (("p50", times.p50), ("p90", times.p90), ("p99", times.p99), ("p99.9", times.p999), ("max", times.longest))
     return "  ".join(f"{name} {ns / 1000:,.2f}" for name, ns in marks if ns is not None) + " us"
 

@@ -37,6 +37,10 @@ def point_elsewhere(config: Values) -> Values:
     return report
 
 
+def _line(err: BaseException) -> str:
+    return (str(err).splitlines() or [type(err).__name__])[0]
+
+
 @contextmanager
 def cluster_points(executor: str) -> Iterator[Callable[[list[Values]], Iterator[Values]]]:
     """What runs points on a cluster; ConfigError if there is none."""
@@ -49,6 +53,7 @@ def cluster_points(executor: str) -> Iterator[Callable[[list[Values]], Iterator[
         raise ConfigError(
             f"--executor {executor}: distributed is not installed: pip install 'emu-pagealloc[cluster]'"
         ) from None
+    lost = (RuntimeError, OSError, distributed.CancelledError, distributed.scheduler.KilledWorker)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     cluster = None
     try:
@@ -57,7 +62,7 @@ def cluster_points(executor: str) -> Iterator[Callable[[list[Values]], Iterator[
         try:
             client = distributed.Client(cluster or executor, timeout=CONNECT)
         except (OSError, ValueError, TypeError) as err:
-            raise ConfigError(f"--executor {executor}: {str(err).splitlines()[0]}") from err
+            raise ConfigError(f"--executor {executor}: {_line(err)}") from err
         with client:
 
             def points(configs: list[Values]) -> Iterator[Values]:
@@ -65,8 +70,8 @@ def cluster_points(executor: str) -> Iterator[Callable[[list[Values]], Iterator[
                 for future in futures:
                     try:
                         yield future.result()
-                    except RuntimeError as err:
-                        raise MachineError(f"a point on {executor}: {err}") from err
+                    except lost as err:
+                        raise MachineError(f"a point on {executor}: {_line(err)}") from err
 
             yield points
     finally:

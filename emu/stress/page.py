@@ -67,9 +67,9 @@ def _along(report: SweepReport, title: str, y: str, values: dict[str, Callable[[
         for kind, value in values.items():
             line = {"color": color, "dash": LINES.get(kind, "solid")}
             text = " ".join(word for word in (name, kind if len(values) > 1 else "") if word)
-            figure.add_scatter(
-                x=at, y=[value(one) for one in points], mode="lines+markers", name=text or y, line=line
-            )  # fmt: skip
+            found = [value(one) for one in points]
+            if any(number is not None for number in found):
+                figure.add_scatter(x=at, y=found, mode="lines+markers", name=text or y, line=line)
     return figure
 
 
@@ -101,7 +101,7 @@ def _histograms(report: SweepReport, which: str, title: str) -> go.Figure:
     figure = _figure(title, "microseconds", "times counted", xaxis_type="log", yaxis_type="log")
     for one, color in zip(report.points, _colors(len(report.points)), strict=True):
         lock = zone_lock(one)
-        if lock is None or not lock[which]["histogram"]:
+        if lock is None or not lock[which]["nr"] or not lock[which]["histogram"]:
             continue
         counts: dict[int, int] = {}
         for step in decode(lock[which]["histogram"]).get_recorded_iterator():
