@@ -25,7 +25,7 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -42,7 +42,9 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.sysctl import SYSCTLS
 
-__all__ = ["Boot", "ConfigError", "MachineConfig", "Sysctl", "load_config", "parse_size"]
+__all__ = [
+    "Boot", "ConfigError", "MachineConfig", "Sysctl", "load_config", "make_config", "parse_size", "validated",
+]  # fmt: skip
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE = re.compile(r"(\d+)([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -62,6 +64,7 @@ def parse_size(text: object) -> int:
     return int(found[1]) * _UNITS[found[2].upper()]
 
 
+Model = TypeVar("Model", bound=BaseModel)
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
@@ -210,9 +213,14 @@ class MachineConfig(_Strict):
 
 
 def make_config(values: dict[str, Any], source: str) -> MachineConfig:
-    """Validate; every problem in one line with its place."""
+    """A machine from plain values."""
+    return validated(MachineConfig, values, source)
+
+
+def validated(model: type[Model], values: dict[str, Any], source: str) -> Model:
+    """A checked model; every problem in one line with its place."""
     try:
-        return MachineConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as err:
         parts = []
         for e in err.errors():

@@ -4,17 +4,20 @@ import gzip
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from emu.proc import FILES, render
 from emu.zone.snapshot import State
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_whole"]
 
 
-def write_report(directory: Path, summary: dict[str, Any], state: State) -> Path:
+def write_report(directory: Path, summary: dict[str, Any], state: State, more: Mapping[str, str] | None = None) -> Path:
     """``summary.json``, ``state.json.gz`` and ``proc/*`` in a directory that appears at once.
+
+    ``more``: files of /proc that are not made from the state.
 
     An earlier report of the same name is replaced; anything else there is refused.
     """
@@ -29,6 +32,8 @@ def write_report(directory: Path, summary: dict[str, Any], state: State) -> Path
         (new / "proc").mkdir()
         for name in FILES:
             (new / "proc" / name).write_text(render(name, state))
+        for name, text in (more or {}).items():
+            (new / "proc" / name).write_text(text)
         new.chmod(0o755)
         if directory.exists():
             old = Path(tempfile.mkdtemp(prefix=".old-", dir=directory.parent))
@@ -41,3 +46,17 @@ def write_report(directory: Path, summary: dict[str, Any], state: State) -> Path
         shutil.rmtree(new, ignore_errors=True)
         raise
     return directory
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file that appears at once, or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        new = Path(file.name)
+        try:
+            file.write(text)
+            file.close()
+            new.chmod(0o644)
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise

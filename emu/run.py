@@ -113,7 +113,7 @@ class WorkloadRun:
         self.parts = parts_of(config)
         self.config = config
         pages = sum(config.node_bytes()) >> 12
-        slots = (pages // config.cpus + 1024) // len(self.parts) + 512
+        slots = pages // config.cpus + 1536  # of each part: one may want nearly all
         handlers: dict[int, Handler] = {CMD_WORKLOAD: _slices, CMD_RELEASE: _release}
         runs = config.cpus * MAX_PARTS * size_of(Run)
         table = runs + config.cpus * len(self.parts) * slots * size_of(PageSlot)
@@ -130,6 +130,8 @@ class WorkloadRun:
                 run.slots, run.nr_slots = at, slots
                 at += slots * size_of(PageSlot)
                 want = int(pages // config.cpus * config.fill * shares(self.parts)[name])
+                if not (WORKLOADS[name].tasks or WORKLOADS[name].file):
+                    want = min(want, slots)
                 init_run(run, name, seed=(config.seed * 1000 + i) * MAX_PARTS + p, pages=want, order=order)
                 run.target = config.operations
                 run.first_task, run.nr_tasks = i * TASKS_PER_CPU + WORKLOADS[name].task, WORKLOADS[name].tasks

@@ -1,5 +1,7 @@
 """Workloads that want more memory than there is, on real processes; every invariant holds afterwards."""
 
+from itertools import pairwise
+
 import pytest
 
 from emu.config import ConfigError, make_config
@@ -76,6 +78,23 @@ def test_options_reach_the_machine() -> None:
 
 def test_forkstorm_gives_everything_back() -> None:
     assert _pressed("forkstorm")["killed"] == 0
+
+
+@pytest.mark.parametrize("fill", [1.0, 4.0])
+def test_a_part_that_wants_most_of_the_memory_keeps_to_its_slots(fill: float) -> None:
+    config = make_config({"cpus": 2, "memory": "64M", "workload": "bulk,network", "fill": fill}, "test")
+    work = WorkloadRun(config)
+    try:
+        assert all(0 < run.want <= run.nr_slots for run in work.runs())
+        rows = sorted((run.slots, run.slots + run.nr_slots * 16) for run in work.runs())
+        assert all(end <= start for (_, end), (start, _) in pairwise(rows))
+        assert rows[-1][1] <= work.machine.m.script + work.machine.m.script_size
+    finally:
+        work.machine.stop()
+
+
+def test_parts_of_unequal_size_stay_apart() -> None:
+    _pressed("bulk,network")
 
 
 def test_all_together() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -12,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from emu.config import MachineConfig
+    from emu.proc.lock_stat import LockClass
     from emu.zone.board import Board
 
 app = typer.Typer(
@@ -35,7 +37,8 @@ class UsageError(ValueError):
     """What the user asked for can't be done: one line."""
 
 
-def _values(text: str, option: str) -> tuple[str, Any]:
+def option_value(text: str, option: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` of an option; numbers separated by commas are a list."""
     name, eq, value = text.partition("=")
     name = name.removeprefix("vm.")
     if not name or (not eq and option == "--sysctl"):
@@ -61,9 +64,9 @@ def config_of(
         k: v for k, v in {"cpus": cpus, "memory": memory, "nodes": nodes or None, **more}.items() if v is not None
     }
     if sysctl:
-        values["sysctl"] = dict(_values(text, "--sysctl") for text in sysctl)
+        values["sysctl"] = dict(option_value(text, "--sysctl") for text in sysctl)
     if boot:
-        values["boot"] = dict(_values(text, "--boot") for text in boot)
+        values["boot"] = dict(option_value(text, "--boot") for text in boot)
     return load_config(machine, values)
 
 
@@ -92,7 +95,16 @@ def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, a
 
     wrong = problems(board)
     summary["validate"] = wrong
-    path = write_report(out, summary, board.state())
+    more = {}
+    if board.cpu(0).party.lock_stat:
+        from emu.proc import lock_stat
+        from emu.zone.locks import locks_of
+
+        more["lock_stat"] = lock_stat.render(locks_of(board.m))
+        classes = lock_stat.lock_classes(locks_of(board.m))
+        summary["locks"] = [dataclasses.asdict(what) for what in classes]
+        lines += contention(classes)
+    path = write_report(out, summary, board.state(), more)
     summary["report"] = str(path)
     lines.append("validate: clean" if not wrong else f"validate: {len(wrong)} problems")
     lines += [f"  {problem}" for problem in wrong[:20]]
@@ -100,6 +112,21 @@ def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, a
     print_result(as_json, summary, lines, follow)
     if wrong:
         raise typer.Exit(1)
+
+
+def contention(classes: list[LockClass], most: int = 6) -> list[str]:
+    """The locks that were waited for, a line each."""
+    from emu.proc.lock_stat import symbol
+
+    lines = [f"{'lock':24}{'acquired':>14}{'contended':>12}{'share':>8}{'wait avg':>11}{'max us':>11}  mostly at"]
+    for what in [c for c in classes if c.waits.nr][:most]:
+        share = what.waits.nr / max(what.holds.nr, 1)
+        at = symbol(what.contention_points[0].site).partition("+")[0] if what.contention_points else ""
+        lines.append(
+            f"{what.name:24}{what.holds.nr:14,}{what.waits.nr:12,}{share:8.2%}{what.waits.average / 1000:11,.2f}"
+            f"{what.waits.longest / 1000:11,.2f}  {at}"
+        )
+    return lines if len(lines) > 1 else ["no lock was waited for"]
 
 
 def log_reports(machine: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def proc(
-    name: Annotated[str, typer.Argument(help="buddyinfo pagetypeinfo zoneinfo vmstat meminfo numastat")],
+    name: Annotated[str, typer.Argument(help="buddyinfo pagetypeinfo zoneinfo vmstat meminfo numastat lock_stat")],
     state: Annotated[Path | None, typer.Option(help="A saved state instead of a running machine.")] = None,
     machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps); default: the only one.")] = None,
     as_json: Json = False,
@@ -25,10 +25,24 @@ def proc(
     """Print a /proc file of a running machine, or of a saved state, as 5.10 would."""
     from emu.proc import FILES, render
 
-    if name not in FILES:
-        raise UsageError(f"{name}: not one of {', '.join(FILES)}")
-    text = render(name, _state(state, machine, light=True))
+    if name not in (*FILES, "lock_stat"):
+        raise UsageError(f"{name}: not one of {', '.join(FILES)}, lock_stat")
+    text = _lock_stat(state, machine) if name == "lock_stat" else render(name, _state(state, machine, light=True))
     typer.echo(json.dumps({"name": name, "text": text}) if as_json else text, nl=as_json)
+
+
+def _lock_stat(state: Path | None, machine: str | None) -> str:
+    if state is not None:
+        raise UsageError("lock_stat: a saved state has no locks; a report has proc/lock_stat if run with --lock-stat")
+    import emu.programs  # noqa: F401  (knows the names of all call sites)
+    from emu.proc import lock_stat
+    from emu.zone.locks import locks_of
+
+    board = _attach(machine)
+    try:
+        return lock_stat.render(locks_of(board.m))
+    finally:
+        board.segment.close()
 
 
 def _state(path: Path | None, machine: str | None, light: bool) -> State:

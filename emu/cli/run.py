@@ -30,7 +30,7 @@ from emu.cli.common import (
 
 WORKLOAD_HELP = (
     "One or several, each CPU does them in turns: hog,filecache. There are: bulk repeat rand frag pagefault network "
-    "thp mixed hog filecache forkstorm."
+    "thp mixed hog filecache forkstorm orders."
 )
 
 
@@ -44,6 +44,9 @@ def run(
     duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
     operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
+    lock_stat: Annotated[
+        bool, typer.Option("--lock-stat", help="Measure waiting for locks and holding them: proc/lock_stat.")
+    ] = False,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
@@ -63,6 +66,7 @@ def run(
         duration=duration,
         operations=operations,
         seed=seed,
+        lock_stat=lock_stat or None,
     )
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)

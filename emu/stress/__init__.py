@@ -2,6 +2,7 @@
 
 General layout, one question a file:
 
+``lock``           who waits for zone->lock; ``sweep``, ``page`` and ``cluster`` for many such measurements
 ``irq``            interrupts against allocation
 ``unsafe``         what happens without ``local_irq_save()``
 ``irq_source``     the process that raises them

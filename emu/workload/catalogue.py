@@ -1,6 +1,6 @@
 """The workloads there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from emu.mm.truncate import truncate_inode_pages
@@ -11,6 +11,7 @@ from emu.workload.frag import frag
 from emu.workload.hog import hog
 from emu.workload.mixed import mixed
 from emu.workload.network import network
+from emu.workload.orders import orders
 from emu.workload.pagefault import pagefault
 from emu.workload.process import end_processes
 from emu.workload.run import SLOT_SIZE, Run, give_back, slot_at
@@ -19,7 +20,7 @@ from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import as_entries, entry
 
-__all__ = ["WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held", "shares"]
+__all__ = ["ORDER_WEIGHTS", "WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held", "shares"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ WORKLOADS: dict[str, Workload] = {
     "hog": Workload(hog, "a process that fills its memory and uses it", share=1000, tasks=1),
     "filecache": Workload(filecache, "files read and written, larger than memory", share=1500, file=True),
     "forkstorm": Workload(forkstorm, "short-lived processes", share=100, task=2, tasks=4),
+    "orders": Workload(orders, "blocks of several orders, held and freed at random", share=250),
 }
+
+
+ORDER_WEIGHTS = {0: 80, 1: 10, 2: 6, 3: 3, 9: 1}  # of ``orders``, unless told
 
 
 @entry
@@ -74,12 +79,16 @@ def shares(parts: list[str]) -> dict[str, float]:
     return {name: WORKLOADS[name].share / (1000 if len(parts) == 1 else total) for name in parts}
 
 
-def init_run(run: Run, name: str, *, seed: int, pages: int, order: int = 0) -> None:
-    """Prepare a CPU's Run, which wants so many pages."""
+def init_run(
+    run: Run, name: str, *, seed: int, pages: int, order: int = 0, weights: Mapping[int, int] = ORDER_WEIGHTS
+) -> None:  # fmt: skip
+    """Prepare a CPU's Run, which wants so many pages; ``weights`` of orders are for ``orders``."""
     run.workload = list(WORKLOADS).index(name)
     run.seed = run.random = (seed * 0x9E3779B97F4A7C15 + 1) & 0x7FFFFFFFFFFFFFFF or 1
     run.gfp, run.order = WORKLOADS[name].gfp, order
     run.want = pages
+    for at, weight in weights.items():
+        run.weights[at] = weight
 
 
 WORKLOAD_ENTRIES = as_entries(*(w.entry for w in WORKLOADS.values()), release_held)

@@ -39,6 +39,7 @@ class Run(Struct):
     shared_file: int = i32()  # one that all CPUs map
     tmpfs: int = i32()  # a tmpfs file of its own
     memcg: int = i32()  # memory cgroup of its processes: index + 1; 0: none
+    weights: Array[int] = array(i64, 11)  # of the orders that it asks for
     # state
     random: int = i64()  # xorshift state, never 0
     phase: int = i64()
