@@ -25,7 +25,7 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -155,6 +155,7 @@ class MachineConfig(_Strict):
     trace: bool = False
     lock_stat: bool = False
     pin: bool = True
+    on_death: Literal["stop", "offline"] = "stop"  # what a CPU's end means where nothing was half done
     sysctl: Sysctl = Sysctl()
     boot: Boot = Boot()
 

@@ -44,6 +44,9 @@ def run(
     duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
     operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
+    on_death: Annotated[
+        str | None, typer.Option(help="A CPU's process is killed where nothing was half done: stop, or offline.")
+    ] = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
@@ -63,6 +66,7 @@ def run(
         duration=duration,
         operations=operations,
         seed=seed,
+        on_death=on_death,
     )
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)
@@ -76,6 +80,8 @@ def run(
                 f"{result.ops_per_second:,.0f}/s ({result.failed:,} allocations failed)"
             ),
             *reclaimed(result.vmstat, result.killed),
+            *(f"offline: {death}" for death in result.deaths),
+            *([f"pages in flight in their hands: {result.in_flight}"] if result.deaths else []),
             f"seed: {config.seed}",
         ]
         finish(

@@ -1,0 +1,1 @@
+"""What a machine stands: each file asks one question under load."""
