@@ -1,4 +1,4 @@
-"""``emu stress``: what the machine stands under load."""
+"""``emu stress``: questions about contention, each a command."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import typer
 
 from emu.cli.common import app
 
-stress = typer.Typer(name="stress", no_args_is_help=True, rich_markup_mode=None, help="What a machine stands.")
-app.add_typer(stress)
+stress = typer.Typer(no_args_is_help=True, help="Stress locks, interrupts and the slow path, and measure it.")
+app.add_typer(stress, name="stress")

@@ -47,11 +47,15 @@ def lines_of(report: KillReport) -> list[str]:
     """The report as text."""
     kinds = ", ".join(f"{n:,} {kind}" for kind, n in report.kinds.items())
     lines = [
-        f"{report.kills:,} kills in {report.seconds:,.0f} s: {report.workload} on {report.cpus} CPUs, "
-        f"{report.memory >> 20} MiB, seed {report.seed}",
+        (
+            f"{report.kills:,} kills in {report.seconds:,.0f} s: {report.workload} on {report.cpus} CPUs, "
+            f"{report.memory >> 20} MiB, seed {report.seed}"
+        ),
         f"victims: {kinds}",
-        f"machines stopped: {report.stopped:,}; CPUs taken offline and brought back: {report.offlined:,}, "
-        f"{report.in_flight:,} pages in flight",
+        (
+            f"machines stopped: {report.stopped:,}; CPUs taken offline and brought back: {report.offlined:,}, "
+            f"{report.in_flight:,} pages in flight"
+        ),
         *(_times(name, times) for name, times in
           (("noticed", report.detection), ("offline", report.takedown), ("new machine", report.restart))),
         *(f"{n:,} x held {lock}" for lock, n in report.locks.items()),
