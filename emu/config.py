@@ -154,6 +154,7 @@ class MachineConfig(_Strict):
     operations: int = Field(default=0, ge=0)
     trace: bool = False
     lock_stat: bool = False
+    irq_stat: bool = False
     pin: bool = True
     on_death: Literal["stop", "offline"] = "stop"  # what a CPU's end means where nothing was half done
     sysctl: Sysctl = Sysctl()
@@ -202,7 +203,8 @@ class MachineConfig(_Strict):
             **s.model_dump(include=set(_AT_BOOT)), page_debug=debug,
             debug_guardpage_minorder=b.debug_guardpage_minorder, page_reporting=b.page_reporting,
             transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
-            deferred=b.deferred_struct_pages, lock_stat=self.lock_stat, no_cpuset_cookie=b.no_cpuset_cookie,
+            deferred=b.deferred_struct_pages, lock_stat=self.lock_stat, irq_stat=self.irq_stat,
+            no_cpuset_cookie=b.no_cpuset_cookie,
             no_zonelist_cookie=b.no_zonelist_cookie, disk_latency_ns=self.disk_latency * 1000,
             disk_page_ns=(1_000_000_000 << PAGE_SHIFT) // self.disk_bandwidth,
         )  # fmt: skip

@@ -85,6 +85,10 @@ class Child:
     told: bool = False  # a living CPU was asked to take it down
 
 
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number < signal.SIGRTMIN else f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
 def examine(m: Machine, child: Child, harmless: frozenset[int] = frozenset()) -> Death:
     """What the shared memory says of a process that has ended. ``harmless``: commands that nobody counts on."""
     cpu, mine = party_of(m, child.index), child.index + 1
@@ -94,7 +98,7 @@ def examine(m: Machine, child: Child, harmless: frozenset[int] = frozenset()) ->
     busy = cpu.answered != cpu.command and cpu.command_code not in harmless
     return Death(
         child.name, child.index, child.pid,
-        f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}",
+        f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}",
         locks=tuple(
             (name, site_name(lock.site or party.lock_site)) for name, lock in locks_of(m) if holder_of(lock) == mine
         ),

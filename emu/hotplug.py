@@ -47,6 +47,7 @@ class Hotplug:
     def begin(self, child: Child) -> None:
         """Its process has ended: from now on nobody asks anything of this CPU."""
         cpu = self.board.cpu(child.index)
+        store_release(cpu.party, "pid", 0)  # the number may be another process's from now on
         store_release(cpu, "online", 0)
         fetch_add(self.m, "nr_online_cpus", -1)
         self.m.cpu_offlines += 1

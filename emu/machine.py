@@ -111,6 +111,7 @@ class Machine:
         self.deaths: list[tuple[int, Death]] = []  # when they were noticed (CLOCK_MONOTONIC ns)
         self.events: list[np.ndarray[Any, Any]] = []
         self.keep_events = False
+        self.soft_lockup_s = 0.0  # when a CPU is said to be stuck; 0: SOFT_LOCKUP_S
         self._on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, CMD_SALVAGE: _salvage, **(handlers or {})}
         self._daemons = daemons
@@ -231,7 +232,7 @@ class Machine:
             party = self.board.cpu(child.index).party
             if party.heartbeat != child.heartbeat or party.state != STATE_BUSY:
                 child.heartbeat, child.since = party.heartbeat, now
-            elif now - child.since > SOFT_LOCKUP_S:
+            elif now - child.since > (self.soft_lockup_s or SOFT_LOCKUP_S):
                 raise MachineError(
                     f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! "
                     f"[{child.name}:{child.pid}] {waits_for(self.m, child.index)}"

@@ -15,6 +15,7 @@ from emu.reclaim.ctl import CTL_ENTRIES
 from emu.workload import driven_ops, replay_ops, script
 from emu.workload.catalogue import WORKLOAD_ENTRIES
 from emu.workload.command import COMMAND_ENTRIES
+from emu.workload.irq_source import IRQ_SOURCE_ENTRIES
 from emu.workload.pressure_bench import PRESSURE_ENTRIES
 from emu.zone.boot import BOOT_ENTRIES
 from emu.zone.sysctl import SYSCTL_ENTRIES
@@ -32,8 +33,9 @@ BODIES = (
 
 ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
-    *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *COMMAND_ENTRIES,
-    *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, script.run_ordered, script.run_free, replay_ops.replay_slice,
+    *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES,
+    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, script.run_ordered, script.run_free,
+    replay_ops.replay_slice,
 )  # fmt: skip
 
 

@@ -231,16 +231,13 @@ class WorkloadRun:
         cpus = range(self.config.cpus)
         began = time.perf_counter()
         for run in self.runs():
+            run.target = run.ops + self.config.operations if self.config.operations else 0
             run.deadline = 0 if self.config.operations else time.monotonic_ns() + int(self.config.duration * 1e9)
         for i in cpus:
             self.machine.post(i, CMD_WORKLOAD)
         self.machine.wait(cpus, tick=tick)
         seconds = time.perf_counter() - began
-        alive = [child.index for child in self.machine.hotplug.living()]
-        for i in alive:
-            self.machine.post(i, CMD_RELEASE)
-        self.machine.wait(alive)
-        self.release_orphans()
+        self.release()
         salvaged = salvage(self.machine, [], []) if self.machine.deaths else 0
         runs = self.runs()
         ops = sum(r.ops for r in runs)
@@ -252,6 +249,14 @@ class WorkloadRun:
             sum(r.killed for r in runs), self.counters(), slowpath_total(self.machine.m),
             [str(death) for _, death in self.machine.deaths], salvaged,
         )  # fmt: skip
+
+    def release(self) -> None:
+        """Free everything that the workload holds."""
+        alive = [child.index for child in self.machine.hotplug.living()]
+        for i in alive:
+            self.machine.post(i, CMD_RELEASE)
+        self.machine.wait(alive)
+        self.release_orphans()
 
     def __enter__(self) -> WorkloadRun:
         self.machine.start()

@@ -20,14 +20,13 @@ from shm.core import primitive
 
 __all__ = [
     "address", "barrier", "clock_ns", "cmpxchg", "cpu_relax", "fetch_add", "fetch_and", "fetch_or", "fls", "futex_wait",
-    "futex_wake", "load_acquire", "prefetch", "process_exit", "smp_mb", "store_release", "xchg",
+    "futex_wake", "load_acquire", "prefetch", "process_exit", "process_signal", "smp_mb", "store_release", "xchg",
 ]  # fmt: skip
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10
 CLOCK_MONOTONIC = 1
-FOR_EVER = -1
 
 # --- LLVM lowerings ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +119,10 @@ def _syscall(b: Any, number: int, *args: Any) -> Any:
 def _number(name: str) -> int:
     import platform
 
-    table = {"x86_64": {"futex": 202, "exit_group": 231}, "aarch64": {"futex": 98, "exit_group": 94}}
+    table = {
+        "x86_64": {"futex": 202, "exit_group": 231, "tgkill": 234},
+        "aarch64": {"futex": 98, "exit_group": 94, "tgkill": 131},
+    }
     return table[platform.machine()][name]
 
 
@@ -142,6 +144,10 @@ def _lower_futex_wake(b: Any, rec: Any, name: str, count: Any, bits: Any) -> Any
 
 def _lower_exit(b: Any, status: Any) -> None:
     _syscall(b, _number("exit_group"), status)
+
+
+def _lower_signal(b: Any, pid: Any, number: Any) -> Any:
+    return _syscall(b, _number("tgkill"), pid, pid, number)
 
 
 def _lower_prefetch(b: Any, rec: Any) -> None:
@@ -299,6 +305,12 @@ def process_exit(status: int) -> None:
     import os
 
     os._exit(status)
+
+
+@primitive(_lower_signal)
+def process_signal(pid: int, number: int) -> int:
+    """Signal a process's main thread (``tgkill``). Returns 0, or a negative number when it is gone."""
+    return int(_libc.syscall(ctypes.c_long(_number("tgkill")), *(ctypes.c_long(v) for v in (pid, pid, number))))
 
 
 @primitive(_lower_prefetch, void=True)

@@ -26,7 +26,7 @@ __all__ = ["cache_dir", "is_warm", "load", "native_function"]
 Progress = Callable[[int, int, str], None]
 
 _keep: list[Any] = []
-_addresses: dict[str, int] = {}  # of entries, by symbol
+_loaded: dict[str, "tuple[int, _Program]"] = {}  # address and program of entries, by symbol
 
 
 def cache_dir() -> Path:
@@ -150,8 +150,9 @@ def load(entries: Iterable[Entry], progress: Progress | None = None) -> None:
     engine.finalize_object()
     _keep.append(code)
     for e in todo:
-        _addresses[e.__core__.symbol] = int(engine.get_function_address(e.__core__.symbol))
-        e.native = _function(_addresses[e.__core__.symbol], e.__core__)
+        at = int(engine.get_function_address(e.__core__.symbol))
+        _loaded[e.__core__.symbol] = at, made
+        e.native = _function(at, e.__core__)
 
 
 def _function(address: int, info: CoreInfo) -> Callable[..., Any]:
@@ -171,7 +172,15 @@ def _function(address: int, info: CoreInfo) -> Callable[..., Any]:
 
 def entry_address(e: Entry) -> int:
     """Where a loaded entry's native code begins."""
-    return _addresses[e.__core__.symbol]
+    return _loaded[e.__core__.symbol][0]
+
+
+def loaded_program(e: Entry) -> tuple[bytes, dict[str, str], dict[str, int]]:
+    """The object file that an entry was loaded from, the names of its functions and the addresses of its entries, by
+    symbol."""
+    made = _loaded[e.__core__.symbol][1]
+    names = {symbol: info.body.__name__ for symbol, info in made.infos.items()}
+    return made.object.read_bytes(), names, {symbol: at for symbol, (at, of) in _loaded.items() if of is made}
 
 
 def native_address(text: str, symbol: str) -> int:

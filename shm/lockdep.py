@@ -99,7 +99,9 @@ def lock_acquire(me: Party, lock: int, lock_class: int, where: int, trylock: int
     use = graph.uses[lock_class * USES + me.context * 2 + me.irqs_off]
     if use.site == 0 and cmpxchg(use, "site", 0, where) == 0:
         use.party = me.index
-    for i in range(me.nr_held):
+    base = me.context * MAX_HELD  # what the interrupted task holds is no business of the interrupt's
+    nr = me.nr_held[me.context]
+    for i in range(base, base + nr):
         held = me.held[i]
         if held.lock == lock or (held.lock_class == lock_class and trylock == 0):
             _splat(me, RECURSION, lock_class, lock, held.site, where)
@@ -110,14 +112,14 @@ def lock_acquire(me: Party, lock: int, lock_class: int, where: int, trylock: int
             edge.trylock = trylock
         elif trylock == 0:
             edge.trylock = 0
-    if me.nr_held == MAX_HELD:
+    if nr == MAX_HELD:
         _splat(me, TOO_DEEP, lock_class, lock, 0, where)
         return
-    top = me.held[me.nr_held]
+    top = me.held[base + nr]
     top.lock = lock
     top.lock_class = lock_class
     top.site = where
-    me.nr_held += 1
+    me.nr_held[me.context] = nr + 1
 
 
 @core(cold=True)
@@ -125,12 +127,14 @@ def lock_release(me: Party, lock: int, lock_class: int) -> None:
     """``lockdep.c:lock_release() (5.10)``: it must be held; locks need not be given back in order."""
     if me.lockdep == 0:
         return
-    for i in range(me.nr_held - 1, -1, -1):
+    base = me.context * MAX_HELD
+    nr = me.nr_held[me.context]
+    for i in range(base + nr - 1, base - 1, -1):
         if me.held[i].lock == lock:
-            for j in range(i, me.nr_held - 1):
+            for j in range(i, base + nr - 1):
                 me.held[j].lock = me.held[j + 1].lock
                 me.held[j].lock_class = me.held[j + 1].lock_class
                 me.held[j].site = me.held[j + 1].site
-            me.nr_held -= 1
+            me.nr_held[me.context] = nr - 1
             return
     _splat(me, FOREIGN_RELEASE, lock_class, lock, 0, me.lock_site)

@@ -72,7 +72,7 @@ class Party(Struct):
     exit_on_owner_death: int = i32()  # status to exit with when a lock's holder is dead; 0: the lock call returns
     lock_stat: int = i32()  # measure waiting and holding
     irqs_off: int = i32()
-    irqs_mask: int = i32()  # what irqs_off becomes when interrupts are switched off: 1, or 0 if that has no effect
+    irqs_mask: int = i32()  # 1; 0: switching interrupts off has no effect
     context: int = i32()  # 0: a task runs; 1: an interrupt on top of it
     state: int = i32()
     last_site: int = u32()
@@ -85,8 +85,9 @@ class Party(Struct):
     hold_ns: int = i64()  # holding at least one lock
     hold_since: int = i64()
     nr_locks: int = i32()  # held, counted with lock_stat
-    nr_held: int = i32()  # entries of held, in checked mode
-    held: Array[Held] = array(Held, MAX_HELD)
+    _hole: int = i32()
+    nr_held: Array[int] = array(i32, NR_CONTEXTS)  # entries of held, in checked mode
+    held: Array[Held] = array(Held, NR_CONTEXTS * MAX_HELD)  # those of interrupts behind those of tasks
     lockdep: int = fixed(i64)  # offset of the checker's graph from the party table; 0: none
 
 

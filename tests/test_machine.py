@@ -12,6 +12,9 @@ import pytest
 
 from emu.config import ConfigError
 from emu.machine import Machine, MachineError
+from emu.zone.event import KINDS
+from emu.zone.gfp import __GFP_NOWARN, GFP_ATOMIC
+from emu.zone.init_vm import vm_of
 from emu.zone.validate import validate
 from shm.atomic import store_release
 from shm.segment import directory
@@ -45,6 +48,21 @@ def test_two_nodes_prefer_their_own_memory() -> None:
         zones = {(z.nid, z.zid): z for z in m.board.shape.zones}
         second = next(z for (nid, _), z in zones.items() if nid == 1)
         assert m.alloc_pages(cpu=0) < second.start_pfn <= m.alloc_pages(cpu=1)
+
+
+def test_who_reports_waits_until_it_is_printed() -> None:
+    with Machine(cpus=1, memory="64M") as m:
+        vm, seen = vm_of(m.m), []
+        vm.nopage_rs.interval_ns = 0
+        while m.alloc_pages(gfp=GFP_ATOMIC | __GFP_NOWARN, order=10) >= 0:
+            pass
+        m.alloc_pages(gfp=GFP_ATOMIC, order=10)
+        assert vm.reports == 0  # nobody prints
+        m.pump()
+        m.on_report = lambda event: seen.append((KINDS[event["kind"]], vm.reports - vm.reports_printed, m.idle(0)))
+        m.alloc_pages(gfp=GFP_ATOMIC, order=10)
+        assert seen == [("page_alloc_failure", 1, False)]
+        assert vm.reports == vm.reports_printed == 1
 
 
 def test_killed_cpu_is_named_and_nothing_is_left() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from emu.cli import ctl, explain, look, run, stress, stress_kill
+from emu.cli import ctl, explain, look, run, stress_irq, stress_kill, stress_oversubscribe
 from emu.cli.common import UsageError, app
 
-__all__ = ["app", "ctl", "explain", "look", "main", "run", "stress", "stress_kill"]
+__all__ = ["app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_kill", "stress_oversubscribe"]
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import psutil
 
 from emu.cpu.cpu_hotplug import CPUHP_ONLINE
+from emu.cpu.irq_signal import install_irq_handler
 from emu.cpu.workqueue import poll, sleep_on_doorbell
 from emu.zone.board import Board
 from emu.zone.mmzone import Cpu, Machine
@@ -65,6 +66,8 @@ def _become(board: Board, name: str, index: int, parent: int, core_number: int) 
     if core_number >= 0:
         psutil.Process().cpu_affinity([core_number])
     cpu = board.cpu(index)
+    if cpu.irq_stat:  # who signals us waits until we are up
+        install_irq_handler(board.m, cpu)
     cpu.party.pid = os.getpid()
     cpu.party.state = STATE_IDLE
     log.debug("%s is up: pid %d, core %s", name, os.getpid(), core_number if core_number >= 0 else "any")

@@ -9,13 +9,16 @@ from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import PF_EXITING, Task, task_at, user_task
 from shm.atomic import fetch_or, load_acquire, store_release, xchg
 from shm.core import core, seam
+from shm.point import site
+from shm.spinlock import spin_lock, spin_unlock
+
+S_EXIT_MM = site("exit_mm:task_lock")
 
 
 @seam
 def exit_oom_victim(m: Machine, cpu: Cpu, task: Task) -> None:
     """``mm/oom_kill.c:exit_oom_victim() (5.10)``: a task that the OOM killer chose has given its memory back. Its body
-    is
-    in ``emu.reclaim``; without an OOM killer just the mark goes."""
+    is in ``emu.reclaim``; without an OOM killer just the mark goes."""
     task.oom_victim = 0
 
 
@@ -52,12 +55,13 @@ def exit_mmap(m: Machine, cpu: Cpu, mm_id: int) -> None:
 @core
 def do_exit(m: Machine, cpu: Cpu, k: int) -> None:
     """``kernel/exit.c:do_exit() (5.10)`` of user task ``k``: as in ``exit_mm()`` it has no address space from the
-    moment
-    on at which that is torn down."""
+    moment on at which that is torn down."""
     task = task_at(m, user_task(m, k))
     task.process_flags = task.process_flags | PF_EXITING
+    spin_lock(cpu.party, task.alloc_lock, S_EXIT_MM)
     mm_id = task.mm
     store_release(task, "mm", 0)
+    spin_unlock(cpu.party, task.alloc_lock)
     if mm_id != 0:
         exit_mmap(m, cpu, mm_id)
     if task.oom_victim != 0:

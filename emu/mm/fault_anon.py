@@ -188,8 +188,7 @@ def wp_page_shared(m: Machine, cpu: Cpu, pfn: int) -> int:
 @core
 def do_wp_page(m: Machine, cpu: Cpu, mm_id: int, slot: int, vm_flags: int, old: int) -> int:
     """``mm/memory.c:do_wp_page() (5.10)``: a write to a page that is mapped read-only: an anonymous page of one's own
-    is
-    made writable, a shared file's is dirtied, anything else is copied.
+    is made writable, a shared file's is dirtied, anything else is copied.
 
     Differs from 5.10: a file without ``page_mkwrite()`` is tmpfs only, whose shared pages are writable from the start.
     """

@@ -28,8 +28,7 @@ S_MIGRATION = site("__migration_entry_wait:page_table_lock")
 @core
 def migration_entry_wait(m: Machine, cpu: Cpu, mm_id: int, slot: int) -> None:
     """``mm/migrate.c:__migration_entry_wait() (5.10)``: until the page that is being migrated is unlocked; its
-    reference
-    count must not be raised meanwhile."""
+    reference count must not be raised meanwhile."""
     mm = mm_record(m, mm_offset(m, mm_id))
     pfn = NULL
     spin_lock(cpu.party, mm.page_table_lock, S_MIGRATION)

@@ -42,15 +42,13 @@ AGAIN = 1  # the page went away; look again
 @entry
 def create_file(m: Machine, kind: int, nr_pages: int) -> int:
     """A new file of ``nr_pages`` pages on the disk (``AS_FILE``) or in tmpfs (``AS_SHMEM``): its id, or 0 when there
-    are
-    no more, or when it would be too large."""
+    are no more, or when it would be too large."""
     vm = vm_at(m, m.vm)
     if nr_pages < 0 or nr_pages > vm.file_slots or kind == AS_NONE:
         return 0
     for file in range(1, vm.nr_files + 1):
         mapping = file_record(m, file_offset(m, file))
         if cmpxchg(mapping, "kind", AS_NONE, kind) == AS_NONE:
-            mapping.as_flags = 0
             mapping.nr_slots = nr_pages
             mapping.nr_mmaps = 0
             mapping.writeback_index = 0

@@ -173,8 +173,6 @@ def remove_pfn_range_from_zone(m: Machine, cpu: Cpu, zone_offset: int, start_pfn
 def zone_pcp_reset(m: Machine, zone: Zone) -> None:
     """``mm/page_alloc.c:zone_pcp_reset() (5.10)``: an emptied zone's counter differentials are folded, its pagesets
     are those of booting again, which keep no page."""
-    zone.pcp_high = 0
-    zone.pcp_batch = 1
     for c in range(m.nr_parties):
         pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
         for i in range(NR_ZONE_STAT_ITEMS):

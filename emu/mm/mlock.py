@@ -1,4 +1,4 @@
-"""Memory that stays (``mm/mlock.c`` (5.10)): ``mlock()``, ``munlock()``, and locked tmpfs (``shmctl(SHM_LOCK)``)."""
+"""Memory that stays (``mm/mlock.c`` (5.10)): ``mlock()`` and ``munlock()``."""
 
 from emu.cpu.workqueue import cond_resched
 from emu.mm.memory import VM_FAULT_ERROR, VM_FAULT_KILLED, VM_FAULT_OOM, touch
@@ -7,8 +7,8 @@ from emu.mm.mmap import isolate_range, next_vma
 from emu.mm.munlock import follow_page, munlock_vma_pages_range
 from emu.mm.page_lock import trylock_page, unlock_page
 from emu.mm.pagevec import lru_add_drain, put_page
-from emu.mm.vma import file_offset, mm_offset
-from emu.zone.mm_types import VM_LOCKED, VM_WRITE, VM_SHARED, Vma, file_record, mm_record
+from emu.mm.vma import mm_offset
+from emu.zone.mm_types import VM_LOCKED, VM_WRITE, VM_SHARED, Vma, mm_record
 from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import NULL, pfn_to_page
 from shm.core import core
@@ -18,7 +18,6 @@ EAGAIN = 11
 ENOMEM = 12
 EFAULT = 14
 EINVAL = 22
-KEEP = (1 << 32) - 1
 
 
 @core
@@ -39,8 +38,7 @@ def mlock_mapped(m: Machine, cpu: Cpu, mm_id: int, slot: int) -> None:
 @core
 def populate_vma_page_range(m: Machine, cpu: Cpu, mm_id: int, vma: Vma) -> int:
     """``mm/gup.c:populate_vma_page_range() (5.10)`` of a whole area: fault its pages in; a private writable area's as
-    if
-    they were written. 0 or -errno."""
+    if they were written. 0 or -errno."""
     write = 1 if vma.vm_flags & (VM_WRITE | VM_SHARED) == VM_WRITE else 0
     for slot in range(vma.start, vma.end):
         met = touch(m, cpu, mm_id, slot, write)
@@ -112,17 +110,3 @@ def mlock(m: Machine, cpu: Cpu, mm_id: int, start: int, nr_pages: int) -> int:
 def munlock(m: Machine, cpu: Cpu, mm_id: int, start: int, nr_pages: int) -> int:
     """``munlock()``: 0 or -errno."""
     return apply_lock(m, cpu, mm_id, start, nr_pages, 0)
-
-
-@core
-def shmem_lock(m: Machine, file: int, lock: int) -> None:
-    """``mm/shmem.c:shmem_lock() (5.10)``: a tmpfs file's pages are evictable no more, or again. Those on LRU lists move
-    when reclaim meets them.
-
-    Differs from 5.10: unlocking doesn't look for stranded pages (``shmem_unlock_mapping()``).
-    """
-    mapping = file_record(m, file_offset(m, file))
-    if lock != 0:
-        mapping.as_flags = mapping.as_flags | VM_LOCKED
-    else:
-        mapping.as_flags = mapping.as_flags & (KEEP - VM_LOCKED)

@@ -44,7 +44,6 @@ def mm_init(m: Machine, mm: Mm, k: int, memcg: int) -> None:
     mm.locked_vm = 0
     mm.nr_vmas = 0
     mm.hiwater_rss = 0
-    mm.thp_pages = 0
     mm.memcg = memcg
     store_release(mm, "mm_flags", 0)
 
@@ -148,9 +147,8 @@ def set_vma(mm: Mm, which: int, start: int, end: int, file: int, vm_flags: int, 
 @core
 def mmap(m: Machine, mm_id: int, start: int, nr_pages: int, file: int, vm_flags: int, pgoff: int) -> int:
     """``mm/mmap.c:mmap_region() (5.10)``: an area over slots ``[start, start + nr_pages)`` of anonymous memory
-    (``file``
-    0) or of a file from its slot ``pgoff`` on: 0, -EINVAL for a place that is taken or beyond the end, -ENOMEM for an
-    area too many."""
+    (``file`` 0) or of a file from its slot ``pgoff`` on: 0, -EINVAL for a place that is taken or beyond the end,
+    -ENOMEM for an area too many."""
     mm = mm_record(m, mm_offset(m, mm_id))
     vm = vm_at(m, m.vm)
     end = start + nr_pages

@@ -1,8 +1,7 @@
 """The page cache: pages in the slots of a file (``mm/filemap.c`` (5.10)).
 
 A slot is read without a lock and written under the file's ``i_pages_lock`` with interrupts off. The page cache holds
-one
-reference on each of its pages.
+one reference on each of its pages.
 """
 
 from emu.mm.alloc import alloc_page

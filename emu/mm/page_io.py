@@ -10,7 +10,7 @@ from emu.mm.swapfile import get_swap_page, swap_cgroup_record, swap_shmem_alloc
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.lru import page_memcg, page_to_nid
 from emu.zone.mm_types import (
-    AS_FILE, SLOT_SIZE, VM_LOCKED, XA_SWAP, AddressSpace, file_at, file_record, slot_at, vm_at,
+    AS_FILE, SLOT_SIZE, XA_SWAP, AddressSpace, file_at, file_record, slot_at, vm_at,
 )  # fmt: skip
 from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import PG_swapcache, PG_uptodate, pfn_to_page
@@ -58,10 +58,8 @@ def shmem_writepage(m: Machine, cpu: Cpu, pfn: int, mapping: AddressSpace) -> in
     """``mm/shmem.c:shmem_writepage() (5.10)`` for reclaim: the locked page, which nobody maps, moves from its file to
     the swap cache and is written. AOP_WRITEPAGE_ACTIVATE: dirty again and still locked, for want of swap."""
     page = page_record(m, pfn_to_page(m, pfn))
-    entry = 0
-    if mapping.as_flags & VM_LOCKED == 0:
-        SetPageFlag(page, PG_uptodate)
-        entry = get_swap_page(m, cpu)
+    SetPageFlag(page, PG_uptodate)
+    entry = get_swap_page(m, cpu)
     if entry == 0:
         set_page_dirty(m, cpu, pfn)
         return AOP_WRITEPAGE_ACTIVATE

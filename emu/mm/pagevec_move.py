@@ -7,10 +7,9 @@ from emu.zone.lru import (
     LRU_ACTIVE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, LRU_UNEVICTABLE, add_page_to_lru_list, add_page_to_lru_list_tail,
     del_page_from_lru_list, page_is_file_lru, page_lru,
 )  # fmt: skip
-from emu.zone.mm_types import VM_LOCKED, file_at, file_record, vm_at
 from emu.zone.mmzone import Cpu, Lruvec, Machine, Node, Page
 from emu.zone.page import (
-    PAGE_MAPPING_FLAGS, PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced, PG_unevictable,
+    PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced, PG_unevictable,
     PG_writeback,
 )  # fmt: skip
 from emu.zone.page_ref import ClearPageFlag, SetPageFlag, TestClearPageFlag, test_flag
@@ -31,18 +30,13 @@ def page_lru_base_type(page: Page) -> int:
     return LRU_INACTIVE_FILE if page_is_file_lru(page) else LRU_INACTIVE_ANON
 
 
-@core(cold=True)
-def mapping_unevictable(m: Machine, mapping: int) -> bool:
-    """``mapping_unevictable()``: a file whose pages all stay, as those of locked tmpfs do."""
-    if mapping & PAGE_MAPPING_FLAGS != 0 or mapping == 0:
-        return False
-    return file_record(m, file_at(m, vm_at(m, m.vm), mapping >> 2)).as_flags & VM_LOCKED != 0
-
-
 @core
-def page_evictable(m: Machine, page: Page) -> bool:
-    """``page_evictable()``: neither mlocked nor of an unevictable file."""
-    return not test_flag(page, PG_mlocked) and not mapping_unevictable(m, page.mapping)
+def page_evictable(page: Page) -> bool:
+    """``page_evictable()``: not mlocked.
+
+    Differs from 5.10: no file is unevictable as a whole (``shmctl(SHM_LOCK)``, ramfs).
+    """
+    return not test_flag(page, PG_mlocked)
 
 
 @core
@@ -51,7 +45,7 @@ def __pagevec_lru_add_fn(m: Machine, cpu: Cpu, page: Page, node: Node, lruvec: L
     the same moment finds the page on a list."""
     was_unevictable = TestClearPageFlag(page, PG_unevictable)
     SetPageFlag(page, PG_lru)
-    if page_evictable(m, page):
+    if page_evictable(page):
         lru = page_lru(page)
         if was_unevictable:
             __count_vm_events(cpu, UNEVICTABLE_PGRESCUED, 1)

@@ -1,8 +1,7 @@
 """Readahead: pages are read before they are asked for (``mm/readahead.c`` (5.10)).
 
 A file has one reader's state: the window ``[ra_start, ra_start + ra_size)`` that was last submitted, and how many of
-its
-pages were ahead of the reader. The first of those has PG_readahead; meeting it starts the next window.
+its pages were ahead of the reader. The first of those has PG_readahead; meeting it starts the next window.
 
 Differs from 5.10: the device has no limit of its own (``io_pages``), and a congested one doesn't hold readahead back.
 """

@@ -18,9 +18,9 @@ from emu.zone.mm_types import (
     PTE_PRESENT, PTE_SHIFT, PTE_SWAP, PTE_WRITE, VM_LOCKED, Mm, Slot, mm_record, slot_at,
 )  # fmt: skip
 from emu.zone.mmzone import Cpu, Machine, Page, page_record
-from emu.zone.page import PG_dirty, PG_swapbacked, PG_swapcache, pfn_to_page
-from emu.zone.page_ref import SetPageFlag, get_page, page_count, test_flag
-from shm.atomic import load_acquire, smp_mb, store_release, xchg
+from emu.zone.page import PG_swapcache, pfn_to_page
+from emu.zone.page_ref import get_page, test_flag
+from shm.atomic import load_acquire, store_release, xchg
 from shm.core import core
 from shm.point import site
 from shm.spinlock import spin_lock, spin_unlock
@@ -52,20 +52,9 @@ def update_hiwater_rss(mm: Mm) -> None:
 
 
 @core
-def lazyfree_one(page: Page, mm: Mm) -> bool:
-    """The MADV_FREE case of ``try_to_unmap_one()``: the page is dropped unless it was written to or is held."""
-    smp_mb()
-    if page_count(page) == 1 + page_mapcount(page) and not test_flag(page, PG_dirty):
-        add_mm_counter(mm, MM_ANONPAGES, -1)
-        return True
-    SetPageFlag(page, PG_swapbacked)
-    return False
-
-
-@core
 def swap_out_one(m: Machine, cpu: Cpu, page: Page, mm: Mm, pte: Slot) -> bool:
     """The swap case of ``try_to_unmap_one()``: the mapping becomes a reference to the swap slot."""
-    if test_flag(page, PG_swapbacked) != test_flag(page, PG_swapcache):
+    if not test_flag(page, PG_swapcache):
         return False
     entry = page.private & PRIVATE_SWAP_MASK
     if swap_duplicate(m, cpu, entry) < 0:
@@ -93,9 +82,7 @@ def unmap_locked(m: Machine, cpu: Cpu, pfn: int, mm: Mm, pte: Slot, flags: int, 
     if flags & TTU_MIGRATION != 0:
         store_release(pte, "value", pfn << PTE_SHIFT | PTE_MIGRATION | value & (PTE_WRITE | PTE_FILE))
     elif PageAnon(page):
-        lazy = not test_flag(page, PG_swapbacked)
-        gone = lazyfree_one(page, mm) if lazy else swap_out_one(m, cpu, page, mm, pte)
-        if not gone:
+        if not swap_out_one(m, cpu, page, mm, pte):
             store_release(pte, "value", value)
             return STAYS
     else:
@@ -128,6 +115,8 @@ def try_to_unmap(m: Machine, cpu: Cpu, pfn: int, flags: int) -> bool:
 
     Anonymous pages in the swap cache leave their swap entry, with ``TTU_MIGRATION`` all pages a migration entry. The
     dirty bit goes to the page. There is no TLB, so ``TTU_BATCH_FLUSH`` makes no difference.
+
+    Differs from 5.10: no MADV_FREE, so every anonymous page is ``PG_swapbacked``.
     """
     page = page_record(m, pfn_to_page(m, pfn))
     mapping = page.mapping
@@ -169,8 +158,7 @@ def remove_migration_pte(m: Machine, cpu: Cpu, old_pfn: int, new_pfn: int, place
 @core
 def remove_migration_ptes(m: Machine, cpu: Cpu, old_pfn: int, new_pfn: int) -> None:
     """``mm/migrate.c:remove_migration_ptes() (5.10)``: migration entries of the old page become mappings of the new
-    one,
-    old (not young) and clean. Both may be the same page, when its migration failed."""
+    one, old (not young) and clean. Both may be the same page, when its migration failed."""
     new = page_record(m, pfn_to_page(m, new_pfn))
     mapping = new.mapping
     for i in range(rmap_places(m, mapping)):

@@ -1,8 +1,7 @@
 """Who maps a page (``mm/rmap.c`` (5.10)): counting mappings, collecting and clearing the bits the hardware sets.
 
 Differs from 5.10: address spaces share no anonymous pages, so such a page has at most one mapping, slot ``page.index``
-of
-its owner; a file's mappings are in its ``i_mmap``. There are no huge pages on the LRU lists.
+of its owner; a file's mappings are in its ``i_mmap``. There are no huge pages on the LRU lists.
 """
 
 from emu.mm.mlock_page import clear_page_mlock

@@ -142,8 +142,7 @@ def shmem_get_once(m: Machine, cpu: Cpu, file: int, index: int, sgp: int, fault:
 @core
 def shmem_getpage(m: Machine, cpu: Cpu, file: int, index: int, sgp: int, fault: int, memcg: int) -> int:
     """``mm/shmem.c:shmem_getpage_gfp() (5.10)``: the page of a slot, locked and referenced, or -errno; for SGP_READ
-    HOLE
-    where there is none. ``fault``: on behalf of a page fault, with the cgroup of its address space."""
+    HOLE where there is none. ``fault``: on behalf of a page fault, with the cgroup of its address space."""
     if index < 0 or index >= vm_at(m, m.vm).file_slots:
         return -EINVAL
     if sgp <= SGP_CACHE and index >= file_record(m, file_offset(m, file)).nr_slots:

@@ -32,7 +32,7 @@ from shm.core import core, entry
 from shm.point import point, site
 
 __all__ = [
-    "count_objects", "is_shrinkable", "kmem_cache_alloc", "kmem_cache_free", "object_get", "object_put",
+    "count_objects", "kmem_cache_alloc", "kmem_cache_free", "object_get", "object_put",
     "scan_objects",
 ]  # fmt: skip
 
@@ -335,12 +335,6 @@ def object_put(m: Machine, cpu: Cpu, obj: int) -> None:
 
 
 # --- shrinkers --------------------------------------------------------------------------------------------------------
-
-
-@core
-def is_shrinkable(m: Machine, which: int) -> bool:
-    """Whether a cache has a shrinker; caches are numbers below NR_SLAB_CACHES."""
-    return slab_area_at(m, vm_at(m, m.vm).slab).caches[which].cache_flags & SLAB_SHRINKER != 0
 
 
 @core

@@ -94,6 +94,15 @@ def swap_range_alloc(swap: SwapInfo, offset: int) -> None:
 
 
 @core
+def spend_ration(m: Machine, cpu: Cpu, ration: int) -> int:
+    """``latency_ration``: what is left after another slot. When it is used up, others have the processor first, and
+    there is a new one; -1: the machine stops."""
+    if ration > 0:
+        return ration - 1
+    return LATENCY_LIMIT if cond_resched(m, cpu) else -1
+
+
+@core
 def next_free_slot(m: Machine, cpu: Cpu, swap: SwapInfo, offset: int, end: int) -> int:
     """The first slot of ``[offset, end)`` that is free, or has nothing but a page in the swap cache while swap is
     full; -1: none. Not locked: what is found may be gone."""
@@ -105,11 +114,9 @@ def next_free_slot(m: Machine, cpu: Cpu, swap: SwapInfo, offset: int, end: int) 
         if count == 0 or (full and count == SWAP_HAS_CACHE):
             return offset
         offset += 1
-        ration -= 1
+        ration = spend_ration(m, cpu, ration)
         if ration < 0:
-            ration = LATENCY_LIMIT
-            if not cond_resched(m, cpu):
-                return -1
+            return -1
     return -1
 
 
@@ -126,11 +133,9 @@ def find_free_cluster(m: Machine, cpu: Cpu, swap: SwapInfo) -> int:
         elif offset == last:
             return offset - (SWAPFILE_CLUSTER - 1)
         offset += 1
-        ration -= 1
+        ration = spend_ration(m, cpu, ration)
         if ration < 0:
-            ration = LATENCY_LIMIT
-            if not cond_resched(m, cpu):
-                return -1
+            return -1
     return -1
 
 
@@ -280,9 +285,6 @@ def swap_free(m: Machine, cpu: Cpu, entry: int) -> None:
 def put_swap_page(m: Machine, cpu: Cpu, entry: int) -> None:
     """``mm/swapfile.c:put_swap_page() (5.10)``: the swap cache no longer has the slot."""
     __swap_entry_free(m, cpu, entry, SWAP_HAS_CACHE)
-
-
-swapcache_free = put_swap_page
 
 
 @core

@@ -1,6 +1,5 @@
 """Taking pages out of the page cache: truncation, invalidation, ``drop_caches`` (``mm/truncate.c``,
-``fs/drop_caches.c``
-(5.10))."""
+``fs/drop_caches.c`` (5.10))."""
 
 from emu.cpu.workqueue import cond_resched
 from emu.mm.mmap import mapping_mapped
@@ -133,8 +132,7 @@ def free_swapped(m: Machine, cpu: Cpu, file: int, start: int, end: int) -> None:
 @core
 def truncate_inode_pages(m: Machine, cpu: Cpu, file: int, start: int) -> None:
     """``mm/truncate.c:truncate_inode_pages_range() (5.10)`` from slot ``start`` to the end of the file: first what can
-    be
-    had at once, then the rest, waiting for it.
+    be had at once, then the rest, waiting for it.
 
     Differs from 5.10: the pages of a pagevec leave the file one by one, not under one hold of the lock.
     """
@@ -160,8 +158,7 @@ def truncate_setsize(m: Machine, cpu: Cpu, file: int, nr_pages: int) -> int:
 @entry
 def remove_file(m: Machine, cpu: Cpu, file: int) -> int:
     """The last link of a file goes: its pages, its id: 0, or -EBUSY while it is mapped, -EINTR when the machine is
-    being
-    stopped, -EINVAL for no file."""
+    being stopped, -EINVAL for no file."""
     vm = vm_at(m, m.vm)
     if file <= 0 or file > vm.nr_files:
         return -EINVAL
@@ -211,8 +208,7 @@ def invalidate_inode_page(m: Machine, cpu: Cpu, file: int, pfn: int) -> bool:
 @core
 def invalidate_mapping_pages(m: Machine, cpu: Cpu, file: int, start: int, end: int) -> int:
     """``mm/truncate.c:invalidate_mapping_pages() (5.10)``: drop what can be dropped of slots ``[start, end)``, and put
-    the
-    rest where reclaim looks first. Returns how many pages went."""
+    the rest where reclaim looks first. Returns how many pages went."""
     pvec = pagevec()
     count = 0
     index = lookup_entries(m, cpu, file, start, end, pvec)

@@ -87,8 +87,7 @@ def rmap_place(m: Machine, mapping: int, index: int, which: int) -> int:
     """One place that may map slot ``index`` of the owner of a page, as mm id and slot; -1: this one doesn't.
 
     Nothing is locked: the page table entry there, under its lock, is what counts. An area keeps its number as long as
-    it
-    exists, and a mapping its place in ``i_mmap``.
+    it exists, and a mapping its place in ``i_mmap``.
     """
     if mapping & 3 == 1:
         return (mapping >> 2) << PLACE_SHIFT | index

@@ -150,7 +150,7 @@ def move_pages_to_lru(m: Machine, cpu: Cpu, node: Node, which: int, flags: int) 
     while not list_empty(m, these):
         pfn = last_of(m, these)
         page = page_record(m, pfn_to_page(m, pfn))
-        if not page_evictable(m, page):
+        if not page_evictable(page):
             list_del(m, page.lru)
             spin_unlock_irqrestore(m, cpu, node.lru_lock, flags)
             putback_lru_page(m, cpu, pfn)

@@ -42,9 +42,9 @@ class OomControl(Struct):
 
 
 @core
-def mm_of(m: Machine, task: Task) -> int:
+def mm_of(m: Machine, mm_id: int) -> int:
     """Offset of a task's address space; it must have one."""
-    return mm_at(m, vm_at(m, m.vm), task.mm)
+    return mm_at(m, vm_at(m, m.vm), mm_id)
 
 
 @core
@@ -79,9 +79,10 @@ def oom_cpuset_eligible(m: Machine, cpu: Cpu, task: Task, oc: OomControl) -> boo
 def oom_badness(m: Machine, task: Task, totalpages: int) -> int:
     """``mm/oom_kill.c:oom_badness() (5.10)``: rss, swap and page tables in pages, and ``oom_score_adj`` as thousandths
     of all pages; LONG_MIN for those that must not be killed."""
-    if oom_unkillable_task(task) or task.mm == 0:
+    mm_id = load_acquire(task, "mm")  # gone from one moment to the next, if it exits
+    if oom_unkillable_task(task) or mm_id == 0:
         return LONG_MIN
-    mm = mm_record(m, mm_of(m, task))
+    mm = mm_record(m, mm_of(m, mm_id))
     adj = task.oom_score_adj
     if adj == OOM_SCORE_ADJ_MIN or load_acquire(mm, "mm_flags") & MMF_OOM_SKIP != 0:
         return LONG_MIN

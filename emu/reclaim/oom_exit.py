@@ -10,7 +10,7 @@ from emu.cpu.workqueue import cond_resched
 from emu.mm.exit import do_exit, exit_oom_victim, reap_areas
 from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.mm_types import (
-    MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM, MMF_UNSTABLE, mm_at, mm_record, vm_at,
+    MMF_OOM_REAP_DONE, MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM, MMF_UNSTABLE, mm_at, mm_record, vm_at,
 )  # fmt: skip
 from emu.zone.mmzone import CPU_SIZE, Cpu, Machine, cpu_record
 from emu.zone.sched import Task, fatal_signal_pending, task_at, user_task
@@ -38,8 +38,20 @@ def is_running(m: Machine, at: int) -> bool:
 def drop_oom_mm(m: Machine, task: Task) -> None:
     """``mmdrop(signal->oom_mm)``: the OOM killer is done with a dead victim, so its address space may be used again."""
     mm = mm_record(m, mm_at(m, vm_at(m, m.vm), task.oom_mm))
-    fetch_and(mm, "mm_flags", KEEP - (MMF_OOM_VICTIM | MMF_OOM_REAP_QUEUED))
+    fetch_and(mm, "mm_flags", KEEP - (MMF_OOM_REAP_QUEUED | MMF_OOM_REAP_DONE))
     store_release(task, "oom_mm", 0)
+
+
+@core(cold=True)
+def reaper_done(m: Machine, task: Task) -> None:
+    """``put_task_struct()`` of the oom_reaper, which looks at a victim no longer, or never will.
+
+    It and the victim's exit (``MMF_OOM_VICTIM``) each leave a bit in one word; who comes last lets go of the address
+    space.
+    """
+    mm = mm_record(m, mm_at(m, vm_at(m, m.vm), task.oom_mm))
+    if fetch_or(mm, "mm_flags", MMF_OOM_REAP_DONE) & MMF_OOM_VICTIM == 0:
+        drop_oom_mm(m, task)
 
 
 @core(cold=True)
@@ -55,12 +67,16 @@ def __oom_reap_task_mm(m: Machine, cpu: Cpu, mm_id: int) -> None:
 def leave_oom_victim(m: Machine, cpu: Cpu, task: Task) -> None:
     """``mm/oom_kill.c:exit_oom_victim() (5.10)``: the reserves are closed to it, the killer may look for others.
 
-    Its memory is gone: a reaper that has not been told yet will not be. One that has lets go of the address space.
+    Its memory is gone: a reaper that has not been told yet will not be.
     """
     vm = vm_at(m, m.vm)
     if task.oom_mm != 0:
-        flags = fetch_or(mm_record(m, mm_at(m, vm, task.oom_mm)), "mm_flags", MMF_OOM_SKIP)
-        if flags & MMF_OOM_REAP_QUEUED == 0 or xchg(task, "oom_reaper_expires", 0) != 0:
+        mm = mm_record(m, mm_at(m, vm, task.oom_mm))
+        fetch_or(mm, "mm_flags", MMF_OOM_SKIP)
+        if xchg(task, "oom_reaper_expires", 0) != 0:
+            fetch_or(mm, "mm_flags", MMF_OOM_REAP_DONE)
+        flags = fetch_and(mm, "mm_flags", KEEP - MMF_OOM_VICTIM)
+        if flags & MMF_OOM_REAP_QUEUED == 0 or flags & MMF_OOM_REAP_DONE != 0:
             drop_oom_mm(m, task)
     if xchg(task, "oom_victim", 0) != 0:
         fetch_add(vm.oom_victims, "counter", -1)

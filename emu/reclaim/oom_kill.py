@@ -14,7 +14,7 @@ from emu.reclaim.oom_control import (
     ABORTED, CONSTRAINT_MEMORY_POLICY, CONSTRAINT_NONE, OomControl, constrained_alloc, mm_of, oom_cpuset_eligible,
     oom_unkillable_task, select_bad_process,
 )  # fmt: skip
-from emu.reclaim.oom_exit import exit_killed_tasks
+from emu.reclaim.oom_exit import exit_killed_tasks, reaper_done
 from emu.reclaim.oom_report import (
     OOM_BY_ALLOCATING_TASK, OOM_BY_GLOBAL, OOM_BY_MEMCG, OOM_PANIC_COMPULSORY, OOM_PANIC_DEADLOCK,
     OOM_PANIC_SYSTEM_WIDE, OOM_SAYS_EXITING, OOM_SAYS_NO_KILLABLE, OOM_SAYS_PINNED, dump_header, oom_panic, say,
@@ -54,11 +54,19 @@ def mark_oom_victim(m: Machine, cpu: Cpu, task: Task) -> None:
     """
     if cmpxchg(task, "oom_victim", 0, 1) != 0:
         return
-    mm = mm_record(m, mm_of(m, task))
+    mm = mm_record(m, mm_of(m, task.mm))
     if cmpxchg(task, "oom_mm", 0, task.mm) == 0:
         fetch_or(mm, "mm_flags", MMF_OOM_VICTIM)
     fetch_add(vm_at(m, m.vm).oom_victims, "counter", 1)
     trace_mark_victim(m, cpu, task, mm)
+
+
+@core(cold=True)
+def claim_reaping(m: Machine, task: Task) -> bool:
+    """``test_and_set_bit(MMF_OOM_REAP_QUEUED)``, while the task still has its address space; false if it was set. From
+    now on ``oom_mm`` stays until the reaper is done with it."""
+    mm = mm_record(m, mm_at(m, vm_at(m, m.vm), task.oom_mm))
+    return fetch_or(mm, "mm_flags", MMF_OOM_REAP_QUEUED) & MMF_OOM_REAP_QUEUED == 0
 
 
 @core(cold=True)
@@ -68,9 +76,6 @@ def queue_oom_reaper(m: Machine, task: Task) -> None:
     The timer is a time in the task; the reaper's process looks for those that are due.
     """
     vm = vm_at(m, m.vm)
-    mm = mm_record(m, mm_at(m, vm, task.oom_mm))
-    if fetch_or(mm, "mm_flags", MMF_OOM_REAP_QUEUED) & MMF_OOM_REAP_QUEUED != 0:
-        return
     store_release(task, "oom_reaper_expires", clock_ns() + vm.oom_reaper_delay_ns)
     wake_up(vm.oom_reaper_wait)  # not to reap: to see how long it may sleep
 
@@ -89,7 +94,7 @@ def task_will_free_mem(m: Machine, task: Task) -> bool:
     """``mm/oom_kill.c:task_will_free_mem() (5.10)``: so are all that share its address space."""
     if task.mm == 0 or not __task_will_free_mem(task):
         return False
-    mm = mm_record(m, mm_of(m, task))
+    mm = mm_record(m, mm_of(m, task.mm))
     if load_acquire(mm, "mm_flags") & MMF_OOM_SKIP != 0:
         return False
     if load_acquire(mm, "mm_users") <= 1:
@@ -132,10 +137,14 @@ def __oom_kill_process(m: Machine, cpu: Cpu, victim: Task, why: int) -> None:
         fetch_add(m.memcgs[victim.memcg - 1], "oom_kills", 1)
     store_release(victim, "fatal_signal", 1)
     mark_oom_victim(m, cpu, victim)
-    say_killed(m, cpu, why, victim, mm_record(m, mm_of(m, victim)))
+    say_killed(m, cpu, why, victim, mm_record(m, mm_of(m, shared)))
+    claimed = claim_reaping(m, victim)
     spin_unlock(cpu.party, victim.alloc_lock)
-    if kill_sharers(m, cpu, victim, shared):
+    can_oom_reap = kill_sharers(m, cpu, victim, shared)
+    if claimed and can_oom_reap:
         queue_oom_reaper(m, victim)
+    elif claimed:
+        reaper_done(m, victim)
 
 
 @core(cold=True)
@@ -145,7 +154,8 @@ def let_die(m: Machine, cpu: Cpu, task: Task, where: int) -> bool:
     dying = task_will_free_mem(m, task)
     if dying:
         mark_oom_victim(m, cpu, task)
-        queue_oom_reaper(m, task)
+        if claim_reaping(m, task):
+            queue_oom_reaper(m, task)
     spin_unlock(cpu.party, task.alloc_lock)
     return dying
 

@@ -7,7 +7,7 @@ times in the victims, and it looks at them itself.
 from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
 from emu.cpu.wait import schedule_timeout, schedule_timeout_uninterruptible
 from emu.mm.pagevec import lru_add_drain
-from emu.reclaim.oom_exit import REAPED, __oom_reap_task_mm, drop_oom_mm, exit_killed_tasks
+from emu.reclaim.oom_exit import REAPED, __oom_reap_task_mm, exit_killed_tasks, reaper_done
 from emu.reclaim.oom_report import OOM_SAYS_UNABLE, say, say_reaped, task_number
 from emu.zone.event import EV_FINISH_REAPING, EV_SKIP_REAPING, EV_START_REAPING, EV_WAKE_REAPER, record
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
@@ -16,11 +16,11 @@ from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import Task, task_at, user_task
 from emu.zone.time import HZ, NS_PER_JIFFY, NS_PER_MS
 from shm.atomic import clock_ns, cmpxchg, fetch_or, load_acquire, store_release
-from shm.core import as_entries, core, entry
+from shm.core import core, entry
 from shm.point import point, site
 from shm.waitqueue import finish_wait, prepare_to_wait
 
-__all__ = ["REAPER_ENTRIES", "oom_reaper_round"]
+__all__ = ["oom_reaper_round"]
 
 MAX_OOM_REAP_RETRIES = 10
 OOM_REAPER_LIST = 16
@@ -69,8 +69,7 @@ def oom_reap_task(m: Machine, cpu: Cpu, task: Task) -> None:
     flags = fetch_or(mm_record(m, mm_at(m, vm_at(m, m.vm), task.oom_mm)), "mm_flags", MMF_OOM_SKIP)
     if attempts >= MAX_OOM_REAP_RETRIES and flags & MMF_OOM_SKIP == 0:
         say(m, cpu, OOM_SAYS_UNABLE, task_number(m, task), 0)
-    if load_acquire(task, "oom_victim") == 0:
-        drop_oom_mm(m, task)  # its exit is over, and left that to us
+    reaper_done(m, task)
 
 
 @core(cold=True)
@@ -79,6 +78,7 @@ def wake_oom_reaper(m: Machine, cpu: Cpu, k: int) -> None:
     vm = vm_at(m, m.vm)
     task = task_at(m, user_task(m, k))
     if load_acquire(mm_record(m, mm_at(m, vm, task.oom_mm)), "mm_flags") & MMF_OOM_SKIP != 0:
+        reaper_done(m, task)
         return
     flags = spin_lock_irqsave(cpu, vm.oom_reaper_lock, S_LIST)
     if vm.oom_reaper_nr < OOM_REAPER_LIST:
@@ -141,6 +141,3 @@ def oom_reaper_round(m: Machine, cpu: Cpu) -> bool:
         schedule_timeout(m, cpu, vm.oom_reaper_wait, cookie, due)
     finish_wait(vm.oom_reaper_wait, cookie)
     return found
-
-
-REAPER_ENTRIES = as_entries(oom_reaper_round)

@@ -16,7 +16,7 @@ from emu.zone.mm_types import (
 )  # fmt: skip
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import TASK_SIZE, Task, task_at, user_task
-from shm.atomic import address, store_release
+from shm.atomic import address, load_acquire, store_release
 from shm.core import core
 
 OOM_BY_GLOBAL = 0
@@ -52,9 +52,10 @@ def dump_tasks(m: Machine, cpu: Cpu, oc: OomControl) -> None:
     """``mm/oom_kill.c:dump_tasks() (5.10)``: those that could have been chosen, as far as their memory goes."""
     for k in range(vm_at(m, m.vm).nr_mms):
         task = task_at(m, user_task(m, k))
-        if is_candidate(task, oc) and task.mm != 0 and not oom_unkillable_task(task):
+        mm_id = load_acquire(task, "mm")
+        if is_candidate(task, oc) and mm_id != 0 and not oom_unkillable_task(task):
             if oom_cpuset_eligible(m, cpu, task, oc):
-                record_task(m, cpu, EV_OOM_TASK, 0, task, mm_record(m, mm_of(m, task)))
+                record_task(m, cpu, EV_OOM_TASK, 0, task, mm_record(m, mm_of(m, mm_id)))
 
 
 @core(cold=True)

@@ -106,7 +106,7 @@ def page_check_references(m: Machine, cpu: Cpu, pfn: int, sc: ScanControl) -> in
 def page_check_dirty_writeback(page: Page) -> int:
     """``mm/vmscan.c:page_check_dirty_writeback() (5.10)``: PG_dirty and PG_writeback, as far as flushers would see to
     it; they don't know anonymous pages and tmpfs."""
-    if not page_is_file_lru(page) or (PageAnon(page) and not test_flag(page, PG_swapbacked)):
+    if not page_is_file_lru(page):
         return 0
     return load_acquire(page, "page_flags") & (PG_dirty | PG_writeback)
 

@@ -85,7 +85,6 @@ class ReclaimStat(Struct):
     nr_activate: Array[int] = array(i64, 2)
     nr_ref_keep: int = i64()
     nr_unmap_fail: int = i64()
-    nr_lazyfree_fail: int = i64()
 
 
 @struct

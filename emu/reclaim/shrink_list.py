@@ -148,7 +148,7 @@ def deactivate_pages(m: Machine, cpu: Cpu) -> int:
         pfn = last_of(m, cpu.scratch[L_PAGES])
         page = page_record(m, pfn_to_page(m, pfn))
         list_del(m, page.lru)
-        if not page_evictable(m, page):
+        if not page_evictable(page):
             putback_lru_page(m, cpu, pfn)
             continue
         found = page_referenced_unlocked(m, cpu, pfn)

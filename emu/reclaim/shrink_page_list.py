@@ -1,6 +1,7 @@
 """Reclaiming a list of isolated pages (``mm/vmscan.c:shrink_page_list() (5.10)``).
 
-Differs from 5.10: pages on LRU lists are order 0, so nothing is split; pages have no buffers to be dropped.
+Differs from 5.10: pages on LRU lists are order 0, so nothing is split; pages have no buffers to be dropped; there is
+no MADV_FREE, so no anonymous page is dropped without swap.
 """
 
 from emu.cpu.workqueue import cond_resched
@@ -26,12 +27,12 @@ from emu.zone.list import INIT_LIST_HEAD, link_of, list_add, list_add_tail, list
 from emu.zone.lru import mod_node_page_state, page_is_file_lru, page_to_nid
 from emu.zone.mmzone import Cpu, Machine, Node, Page, Zone, page_record
 from emu.zone.page import (
-    PAGE_MAPPING_FLAGS, PAGE_MAPPING_MOVABLE, PG_active, PG_dirty, PG_mlocked, PG_reclaim, PG_swapbacked,
+    PAGE_MAPPING_FLAGS, PAGE_MAPPING_MOVABLE, PG_active, PG_dirty, PG_mlocked, PG_reclaim,
     PG_unevictable, PG_writeback, link_to_pfn, pfn_to_page,
 )  # fmt: skip
-from emu.zone.page_ref import ClearPageFlag, SetPageFlag, page_ref_freeze, page_ref_unfreeze, test_flag
+from emu.zone.page_ref import ClearPageFlag, SetPageFlag, test_flag
 from emu.zone.vmstat import __count_vm_events
-from emu.zone.vmstat_items import NR_ISOLATED_ANON, NR_ISOLATED_FILE, NR_VMSCAN_IMMEDIATE, PGACTIVATE, PGLAZYFREED
+from emu.zone.vmstat_items import NR_ISOLATED_FILE, NR_VMSCAN_IMMEDIATE, PGACTIVATE
 from shm.atomic import load_acquire
 from shm.core import core
 from shm.point import point, site
@@ -117,32 +118,14 @@ def write_dirty_page(
 
 
 @core
-def free_clean_page(m: Machine, cpu: Cpu, pfn: int, sc: ScanControl) -> int:
-    """The end of ``shrink_page_list()``: a clean, unmapped page leaves its owner. MADV_FREE pages are just dropped."""
-    page = page_record(m, pfn_to_page(m, pfn))
-    if PageAnon(page) and not test_flag(page, PG_swapbacked):
-        if not page_ref_freeze(page, 1):
-            return V_KEEP_LOCKED
-        if test_flag(page, PG_dirty):
-            page_ref_unfreeze(page, 1)
-            return V_KEEP_LOCKED
-        __count_vm_events(cpu, PGLAZYFREED, 1)
-        return V_FREE
-    return V_FREE if __remove_mapping(m, cpu, pfn, 1, sc.target_mem_cgroup) else V_KEEP_LOCKED
-
-
-@core
 def unmap_page(m: Machine, cpu: Cpu, pfn: int, stat: ReclaimStat) -> int:
     """Take a page from the page tables; V_GO_ON if it is in none any more."""
     page = page_record(m, pfn_to_page(m, pfn))
     if not page_mapped(page):
         return V_GO_ON
-    was_swapbacked = test_flag(page, PG_swapbacked)
     if try_to_unmap(m, cpu, pfn, TTU_BATCH_FLUSH):
         return V_GO_ON
     stat.nr_unmap_fail += 1
-    if not was_swapbacked and test_flag(page, PG_swapbacked):
-        stat.nr_lazyfree_fail += 1
     return V_ACTIVATE_LOCKED
 
 
@@ -153,7 +136,7 @@ def shrink_page(
     """``shrink_page_list()`` for one page, which is locked: what becomes of it (V_*)."""
     page = page_record(m, pfn_to_page(m, pfn))
     sc.nr_scanned += 1
-    if not page_evictable(m, page):
+    if not page_evictable(page):
         return V_ACTIVATE_LOCKED
     if sc.may_unmap == 0 and page_mapped(page):
         return V_KEEP_LOCKED
@@ -169,7 +152,7 @@ def shrink_page(
     if references == PAGEREF_KEEP:
         stat.nr_ref_keep += 1
         return V_KEEP_LOCKED
-    if PageAnon(page) and test_flag(page, PG_swapbacked) and not PageSwapCache(page):
+    if PageAnon(page) and not PageSwapCache(page):
         if sc.gfp_mask & __GFP_IO == 0:
             return V_KEEP_LOCKED
         if not add_to_swap(m, cpu, pfn):
@@ -179,7 +162,8 @@ def shrink_page(
     if verdict == V_GO_ON and test_flag(page, PG_dirty):
         verdict = write_dirty_page(m, cpu, pfn, node, sc, stat, references, may_enter_fs)
     if verdict == V_GO_ON:
-        verdict = free_clean_page(m, cpu, pfn, sc)
+        freed = __remove_mapping(m, cpu, pfn, 1, sc.target_mem_cgroup)
+        verdict = V_FREE if freed else V_KEEP_LOCKED
     return verdict
 
 
@@ -258,6 +242,4 @@ def reclaim_clean_pages_from_list(m: Machine, cpu: Cpu, zone: Zone, which: int) 
     nr_reclaimed = shrink_page_list(m, cpu, L_CLEAN, node, sc, stat, 1)
     list_splice(m, clean, these)
     mod_node_page_state(m, cpu, node, NR_ISOLATED_FILE, -nr_reclaimed)
-    mod_node_page_state(m, cpu, node, NR_ISOLATED_ANON, stat.nr_lazyfree_fail)
-    mod_node_page_state(m, cpu, node, NR_ISOLATED_FILE, -stat.nr_lazyfree_fail)
     return nr_reclaimed

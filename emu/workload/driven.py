@@ -127,6 +127,7 @@ class DrivenScript:
     # --- frees --------------------------------------------------------------------------------------------------------
 
     def on_mm_page_free(self, where: Context, line: Line) -> None:
+        """A page is freed: to its pageset, or under the zone lock if it is larger, which comes with the next event."""
         f = fields_of(line)
         pfn, order = int(f["pfn"]), int(f["order"])
         if order != 0:
@@ -137,9 +138,11 @@ class DrivenScript:
             self.waiting[where] = Step(line.seq, d.OP_FREE_COMMIT, line.cpu, pfn=pfn)
 
     def on_mm_page_free_batched(self, where: Context, line: Line) -> None:
+        """A page of a list goes to its pageset once the list has been prepared."""
         self.waiting[where] = Step(line.seq, s.OP_COMMIT, line.cpu, pfn=int(fields_of(line)["pfn"]))
 
     def on_oracle_drain(self, where: Context, line: Line) -> None:
+        """Pagesets are emptied for others or for their age, or the thresholds of counters change."""
         f = fields_of(line)
         nid, zid, count = int(f["nid"]), int(f["zid"]), int(f["count"])
         if f["who"] == "drain":
@@ -151,6 +154,7 @@ class DrivenScript:
             self.steps.append(Step(line.seq, s.OP_THRESHOLD, line.cpu, nid=nid, zid=zid, n=count))
 
     def on_oracle_vmstat_fold(self, where: Context, line: Line) -> None:
+        """Differentials of counters are folded: one step for the items of one pass."""
         f = fields_of(line)
         this = int(f["nid"]), int(f["zid"]), int(f["item"])
         if where not in self.folds or self.folds[where] >= this:
@@ -161,10 +165,12 @@ class DrivenScript:
     # --- compaction, kswapd, the OOM killer ---------------------------------------------------------------------------
 
     def on_oracle_isolate_free(self, where: Context, line: Line) -> None:
+        """Compaction takes a free block."""
         f = fields_of(line)
         self.steps.append(Step(line.seq, d.OP_ISOLATE, line.cpu, int(f["order"]), pfn=int(f["pfn"])))
 
     def on_oracle_rotate(self, where: Context, line: Line) -> None:
+        """Compaction's search turns a free list."""
         f = fields_of(line)
         pfn = int(f["pfn"])
         self.steps.append(Step(line.seq, d.OP_ROTATE, line.cpu, n=int(f["head"]), pfn=pfn if pfn < 1 << 40 else -1))
@@ -175,13 +181,16 @@ class DrivenScript:
         self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what))
 
     def on_mm_vmscan_kswapd_wake(self, where: Context, line: Line) -> None:
+        """kswapd goes to work."""
         f = fields_of(line)
         self._kswapd(line, d.KSWAPD_WAKES, int(f["nid"]), int(f["order"]))
 
     def on_mm_vmscan_kswapd_sleep(self, where: Context, line: Line) -> None:
+        """kswapd lies down on its queue."""
         self._kswapd(line, d.KSWAPD_SLEEPS, int(fields_of(line)["nid"]))
 
     def on_oracle_kswapd(self, where: Context, line: Line) -> None:
+        """kswapd has balanced its node, or failed to; what it does until it sleeps is taking boosts back."""
         f = fields_of(line)
         nid, reclaimed = int(f["nid"]), int(f["a"])
         self._kswapd(line, d.KSWAPD_RECLAIMED if reclaimed else d.KSWAPD_FAILED, nid)
@@ -200,9 +209,11 @@ class DrivenScript:
         self.queued[nid] = False
 
     def on_mark_victim(self, where: Context, line: Line) -> None:
+        """The OOM killer has chosen a task, which may use the reserves from now on."""
         self.victims.add(int(fields_of(line)["pid"]))
 
     def on_oracle_op(self, where: Context, line: Line) -> None:
+        """An operation of the recording driver that changes settings."""
         if line.text.startswith("start"):
             op = self.ops.get(line["seq"])
             if op is not None:
@@ -211,6 +222,7 @@ class DrivenScript:
     # --- allocations --------------------------------------------------------------------------------------------------
 
     def on_oracle_alloc_enter(self, where: Context, line: Line) -> None:
+        """An allocation begins, with its fast attempt."""
         enter = fields_of(line)
         attempt = _Attempt(d.ATTEMPT_FAST, line.seq, line.cpu, flags=int(enter["alloc_flags"], 0))
         self.allocs.setdefault(owner_of(where), []).append(_Alloc(enter, attempt))
@@ -265,6 +277,7 @@ class DrivenScript:
         alloc.reclaiming = False
 
     def on_oracle_wmark_fail(self, where: Context, line: Line) -> None:
+        """A zone is refused: in this attempt, or in the next one if it had been refused already."""
         alloc = self._current(where)
         if alloc is None:
             return
@@ -294,20 +307,24 @@ class DrivenScript:
             self._next_attempt(where, alloc, line.seq)
 
     def on_mm_vmscan_direct_reclaim_begin(self, where: Context, line: Line) -> None:
+        """Direct reclaim: the attempt before it failed."""
         self._between_attempts(where, line)
         alloc = self._current(where)
         if alloc is not None:
             alloc.reclaiming = True
 
     def on_mm_vmscan_direct_reclaim_end(self, where: Context, line: Line) -> None:
+        """Direct reclaim is over, and an attempt follows."""
         alloc = self._current(where)
         if alloc is not None:
             self._next_attempt(where, alloc, line.seq)
 
     def on_mm_compaction_try_to_compact_pages(self, where: Context, line: Line) -> None:
+        """Direct compaction: the attempt before it failed."""
         self._between_attempts(where, line)
 
     def on_oracle_slowpath(self, where: Context, line: Line) -> None:
+        """A step of the slow path, which says what kind its next attempt is."""
         alloc = self._current(where)
         if alloc is None:
             return
@@ -339,6 +356,7 @@ class DrivenScript:
             alloc.attempt.locked = line.seq
 
     def on_oracle_boost(self, where: Context, line: Line) -> None:
+        """A boost is raised by the current attempt, under the zone lock, or cut by kswapd."""
         f = fields_of(line)
         alloc = self._current(where)
         if alloc is not None and not alloc.reclaiming:
@@ -353,11 +371,13 @@ class DrivenScript:
             self.retiring[where].at = line.seq
 
     def on_oracle_pageblock(self, where: Context, line: Line) -> None:
+        """A pageblock changes its type: the attempt holds the zone lock."""
         alloc = self._current(where)
         if alloc is not None and not alloc.reclaiming:
             self._under_lock(where, line)
 
     def on_oracle_move_freepages(self, where: Context, line: Line) -> None:
+        """The free pages of a pageblock change lists, for a fallback or because a reserved block is given back."""
         alloc = self._current(where)
         if alloc is None or alloc.reclaiming:
             return
@@ -372,6 +392,7 @@ class DrivenScript:
             self._between_attempts(where, line)
 
     def on_mm_page_alloc(self, where: Context, line: Line) -> None:
+        """The allocation is over, with a page or without."""
         stack = self.allocs.get(owner_of(where))
         if not stack:
             return

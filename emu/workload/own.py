@@ -16,7 +16,9 @@ from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step
 from emu.zone import event as e
 
-__all__ = ["COUNTS", "Count", "Dying", "counts_of_kernel", "counts_of_ours", "own_script", "runs_of_kswapd", "tasks_of"]
+__all__ = [
+    "COUNTS", "Count", "RecordedTask", "counts_of_kernel", "counts_of_ours", "own_script", "runs_of_kswapd", "tasks_of",
+]  # fmt: skip
 
 OWN_OPS = {**OPS, "w": s.OP_MSLEEP, "g": s.OP_WAIT_KSWAPD}
 _TASK = re.compile(r"\[\s*(\d+)\]\s+\d+\s+\d+\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(-?\d+)\s+(\S+)")
@@ -24,7 +26,7 @@ _KILLED = re.compile(r"Killed process (\d+) .*anon-rss:(\d+)kB, file-rss:(\d+)kB
 
 
 @dataclass(frozen=True)
-class Dying:
+class RecordedTask:
     """A task of the recorded kernel as an OOM report lists it. Sizes in pages; ``anon`` -1: not told."""
 
     pid: int
@@ -93,7 +95,7 @@ def _gates(case: Case) -> dict[int, list[Step]]:
     return out
 
 
-def tasks_of(case: Case) -> list[Dying]:
+def tasks_of(case: Case) -> list[RecordedTask]:
     """The tasks that held memory, from the case's first OOM report; none: no report names any."""
     path = case.path / "dmesg.txt.gz"
     if not path.exists():
@@ -101,7 +103,7 @@ def tasks_of(case: Case) -> list[Dying]:
     with gzip.open(path, "rt", errors="replace") as file:
         lines = file.read().splitlines()
     killed = {int(m[1]): int(m[2]) >> 2 for m in map(_KILLED.search, lines) if m}
-    found: list[Dying] = []
+    found: list[RecordedTask] = []
     inside = False
     for line in lines:
         if "Tasks state (memory values in pages)" in line:
@@ -110,7 +112,7 @@ def tasks_of(case: Case) -> list[Dying]:
             break
         elif inside and (m := _TASK.search(line)):
             pid = int(m[1])
-            found.append(Dying(pid, m[7], int(m[2]), int(m[3]), killed.get(pid, -1), int(m[6])))
+            found.append(RecordedTask(pid, m[7], int(m[2]), int(m[3]), killed.get(pid, -1), int(m[6])))
     return found
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from emu.workload.own import Dying
+from emu.workload.own import RecordedTask
 from emu.zone.mm_types import (
     ADDRESS_SPACE_SIZE,
     AS_FILE,
@@ -67,7 +67,7 @@ LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevic
 REFERENCED, DIRTY, MAPPED = 1, 2, 4
 TMPFS, DISK = 1, 2  # file ids
 VM_READAHEAD_PAGES = 32
-OTOOL = (Dying(2000, "otool", 0, 0, -1, 0),)
+OTOOL = (RecordedTask(2000, "otool", 0, 0, -1, 0),)
 Pages = np.ndarray[Any, Any]
 
 
@@ -91,7 +91,7 @@ class _Owned:
         return sum(1 for bits in self.bits if bits & MAPPED)
 
 
-def load_lruvecs(m: Machine, state: State, tasks: Sequence[Dying] = ()) -> None:
+def load_lruvecs(m: Machine, state: State, tasks: Sequence[RecordedTask] = ()) -> None:
     """Put the state's LRU pages on the lists of a machine that :func:`emu.zone.snapshot.load_state` has loaded.
 
     ``tasks``: who has the anonymous memory; without them one task, otool, has it all.
@@ -154,7 +154,7 @@ def _pte(pfn: int, bits: int, more: int) -> int:
     return pfn << PTE_SHIFT | PTE_PRESENT | young | more
 
 
-def _shares(tasks: Sequence[Dying], pages: int) -> Iterator[tuple[Dying, int]]:
+def _shares(tasks: Sequence[RecordedTask], pages: int) -> Iterator[tuple[RecordedTask, int]]:
     """How many of the pages each task has: what the report says, the rest the last one's."""
     for task in tasks[:-1]:
         take = min(task.anon if task.anon >= 0 else task.rss, pages)
@@ -163,7 +163,7 @@ def _shares(tasks: Sequence[Dying], pages: int) -> Iterator[tuple[Dying, int]]:
     yield tasks[-1], pages
 
 
-def _give_to_tasks(m: Machine, pages: Pages, anon: _Owned, tasks: Sequence[Dying]) -> None:
+def _give_to_tasks(m: Machine, pages: Pages, anon: _Owned, tasks: Sequence[RecordedTask]) -> None:
     at = 0
     for k, (who, count) in enumerate(_shares(tasks, len(anon.pfns))):
         mm, mm_id = _mm(m, k + 1), k + 1

@@ -99,7 +99,6 @@ class Op(Struct):
     done: int = i8()
     _hole: int = u8()
     task: int = i32()
-    first_event: int = i64()  # the trace clock when it began
 
 
 @struct
@@ -334,7 +333,6 @@ def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
     given = op.pfn
     op.pfn = -1
     op.znid = -1
-    op.first_event = m.trace_clock.counter
     if op.code == OP_ALLOC:
         do_alloc(m, cpu, op, handles)
     elif op.code == OP_FREE:

@@ -39,7 +39,7 @@ def irqs_off(cpu: Cpu, where: int) -> int:
     if me.scheduled != 0:
         irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = me.irqs_mask
+    me.irqs_off = flags | me.irqs_mask
     barrier()
     return flags
 
@@ -52,7 +52,7 @@ def local_irq_save(cpu: Cpu, where: int) -> int:
         schedule_point(me, where)
         irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = me.irqs_mask
+    me.irqs_off = flags | me.irqs_mask
     barrier()
     return flags
 
@@ -70,10 +70,16 @@ def local_irq_restore(m: Machine, cpu: Cpu, flags: int) -> None:
 @core(cold=True)
 def irqs_come_in(m: Machine, cpu: Cpu) -> None:
     """What is pending is handled, unless interrupts are still off."""
-    if cpu.party.irqs_off != 0:
+    me = cpu.party
+    if me.irqs_off != 0:
         return
     if cpu.irq_stat != 0:
+        me.irqs_off = 1  # the books are kept in peace; what comes meanwhile is pending
+        barrier()
         add_irqs_off(cpu)
+        barrier()
+        me.irqs_off = 0
+        barrier()
     if cpu.irq_pending & ~IRQ_MEASURE != 0:
         do_IRQ(m, cpu)
 

@@ -7,7 +7,7 @@ from emu.zone.mmzone import Cpu
 from shm.atomic import clock_ns
 from shm.core import core
 from shm.lockstat import Histogram, LockTime, add_time, bucket
-from shm.struct import Array, At, Struct, array, embed, i64, size_of, struct, u32
+from shm.struct import Array, At, Struct, address_of, array, embed, i64, record_at, size_of, struct, u32
 
 HITS = 1024
 
@@ -43,3 +43,8 @@ def add_irqs_off(cpu: Cpu) -> None:
         stat.longest_site = stat.site
     add_time(stat.time, spent)
     stat.histogram.counts[bucket(spent)] += 1
+
+
+def irq_stat_of(cpu: Cpu) -> IrqStat:
+    """A CPU's record."""
+    return record_at(IrqStat, address_of(cpu) + cpu.irq_stat)

@@ -3,9 +3,10 @@
 A list is circular and its head is a ListHead like any other, so adding and removing have no branches.
 """
 
+from emu.zone.list_debug import __list_add_valid, __list_del_entry_valid
 from emu.zone.mmzone import ListHead, Machine, list_head_at
 from shm.atomic import address
-from shm.core import core
+from shm.core import CHECKED, core
 
 
 @core(inline=True)
@@ -33,6 +34,8 @@ def list_add(m: Machine, new: ListHead, head: ListHead) -> None:
     """``list_add()``: right behind the head."""
     here = link_of(m, new)
     after = head.next
+    if CHECKED:
+        __list_add_valid(m, here, link_of(m, head), after)
     new.next = after
     new.prev = link_of(m, head)
     list_head_at(m, after << 2).prev = here
@@ -44,6 +47,8 @@ def list_add_tail(m: Machine, new: ListHead, head: ListHead) -> None:
     """``list_add_tail()``"""
     here = link_of(m, new)
     before = head.prev
+    if CHECKED:
+        __list_add_valid(m, here, before, link_of(m, head))
     new.next = link_of(m, head)
     new.prev = before
     list_head_at(m, before << 2).next = here
@@ -55,6 +60,8 @@ def list_del(m: Machine, node: ListHead) -> None:
     """``list_del()``; the node's own links are left as they are (the kernel poisons them)."""
     after = node.next
     before = node.prev
+    if CHECKED:
+        __list_del_entry_valid(m, node, link_of(m, node))
     list_head_at(m, after << 2).prev = before
     list_head_at(m, before << 2).next = after
 

@@ -9,7 +9,7 @@ in the bits from ``PRIVATE_MEMCG_SHIFT`` on, and while PG_swapcache is set its s
 """
 
 from emu.zone.ctl_types import MAX_CPUSETS, Cpuset, CtlRequest
-from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, ListHead, Machine
+from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, Machine
 from emu.zone.ratelimit import RateLimit
 from shm.core import core
 from shm.spinlock import Spinlock
@@ -56,6 +56,7 @@ MMF_OOM_SKIP = 1
 MMF_UNSTABLE = 2
 MMF_OOM_VICTIM = 4
 MMF_OOM_REAP_QUEUED = 8
+MMF_OOM_REAP_DONE = 16  # the oom_reaper, or the killer on its behalf, looks at it no longer
 
 COMMS = ("swapper", "kswapd", "kcompactd", "disk", "flusher", "oom_reaper", "driver", "hog", "sh", "filecache",
          "forkstorm", "pagefault", "thp", "network", "frag", "mixed", "init", "user", "otool")  # fmt: skip
@@ -75,7 +76,6 @@ class AddressSpace(Struct):
     _align_ = 64
 
     kind: int = i32()  # AS_*
-    as_flags: int = u32()
     i_pages: int = fixed(i64)  # offset of its slots
     nr_slots: int = i64()  # pages of the file
     nrpages: int = i64()
@@ -129,7 +129,6 @@ class Mm(Struct):
     memcg: int = i32()
     vmas: Array[Vma] = array(Vma, MAX_VMAS)
     hiwater_rss: int = i64()
-    thp_pages: int = i64()  # huge pages it maps
 
 
 @struct
@@ -261,6 +260,18 @@ class GatherPages(Struct):
 
 
 @struct
+class ListBug(Struct):
+    """A corrupt list that checked mode has met. Links as in ListHead."""
+
+    kind: int = i32()  # 0: none
+    node: int = u32()  # the entry that was to be added or removed
+    at: int = u32()  # whose link was wrong
+    expected: int = u32()
+    found: int = u32()
+    _hole: int = i32()
+
+
+@struct
 class Vm(Struct):
     """What memory management has beyond zones and CPUs."""
 
@@ -334,6 +345,7 @@ class Vm(Struct):
     # kcompactd, by node
     kcompactd_until: Array[int] = array(i64, MAX_NUMNODES)  # CLOCK_MONOTONIC ns when its sleep ends; 0: not begun
     kcompactd_defer: Array[int] = array(i64, MAX_NUMNODES)  # proactive rounds left out
+    list_bug: ListBug = embed(ListBug)
 
 
 VM_SIZE = size_of(Vm)
@@ -349,7 +361,6 @@ file_record = At(AddressSpace)
 mm_record = At(Mm)
 slot_at = At(Slot)
 swap_count_at = At(SwapCount)
-list_head_record = At(ListHead)
 
 
 @core(inline=True)

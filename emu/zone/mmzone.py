@@ -138,8 +138,6 @@ class Zone(Struct):
     nr_isolate_pageblock: int = i64()
     percpu_drift_mark: int = i64()
     contiguous: int = i32()
-    pcp_high: int = i32()
-    pcp_batch: int = i32()
     zone_flags: int = u32()
     first_deferred_pfn: int = i64()  # struct pages from here on are not yet in the free lists; 0: none deferred
     deferred_end_pfn: int = i64()
@@ -350,7 +348,6 @@ class Cpu(Struct):
     pagevecs: Array[Pagevec] = array(Pagevec, 4)  # PAGEVEC_* of emu.mm.pagevec
     scratch: Array[ListHead] = array(ListHead, 16)  # heads of the lists that reclaim and compaction keep while they run
     capture_order: int = i32()
-    capture_migratetype: int = i32()
     capture_page: int = i64()  # the captured pfn + 1
     critical: int = i32()  # sections entered whose half-done work no spinlock tells of (emu.zone.critical)
     critical_site: int = u32()  # the outermost of them

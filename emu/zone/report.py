@@ -106,6 +106,10 @@ def _page_flags(flags: int) -> tuple[int, tuple[tuple[str, int], ...]]:
 
 def _bad_page(event: Any, m: Machine) -> Iterator[str]:
     pfn, fields, flags = int(event["pfn"]), int(event["b"]), int(event["gfp"])
+    if not 0 <= pfn < m.max_pfn:  # from a torn list
+        yield f"BUG: Bad page state in process {comm(m, int(event['cpu']))}  pfn:{pfn & 0xFFFFFFFFFFFFFFFF:05x}"
+        yield "page outside of all memory"
+        return
     refcount, mapcount, mapping = _signed16(fields), _signed16(fields >> 16), fields >> 32 & 0xFFFFFFFF
     for flag, bit in _PAGE_TYPES:  # in the kernel a page's type is in its _mapcount
         if flags & flag:

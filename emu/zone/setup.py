@@ -168,8 +168,6 @@ def zone_pcp_update(m: Machine, zone: Zone) -> None:
         batch = max(1, high // 4)
         if high // 4 > PAGE_SHIFT * 8:
             batch = PAGE_SHIFT * 8
-    zone.pcp_high = high
-    zone.pcp_batch = batch
     for c in range(m.nr_parties):
         pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
         pset.high = high

@@ -102,7 +102,6 @@ SLAB_OBJECT_SIZE = size_of(SlabObject)
 SLAB_AREA_SIZE = size_of(SlabArea)
 
 slab_area_at = At(SlabArea)
-slab_cache_at = At(SlabCache)
 slab_at = At(Slab)
 slab_object_at = At(SlabObject)
 

@@ -81,6 +81,15 @@ def list_count(m: Machine, head: ListHead, limit: int) -> int:
 # --- out ---
 
 
+def nr_free_pages(m: Machine) -> int:
+    """Pages on free lists and pcp lists, by the lists' own counts."""
+    found = 0
+    for zone in (m.nodes[nid].node_zones[zid] for nid in range(m.nr_nodes) for zid in range(MAX_NR_ZONES)):
+        found += sum(zone.free_area[order].nr_free << order for order in range(MAX_ORDER))
+        found += sum(pageset_of(m, zone, index).count for index in range(m.nr_parties))
+    return int(found)
+
+
 def state_of(m: Machine, light: bool = False) -> State:
     """The machine's state now. Stop the CPUs first for a consistent one."""
     types = 4 if not m.cma_enabled else 6

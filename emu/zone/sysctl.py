@@ -9,13 +9,13 @@ in higher rooms (``compact_memory``, ``drop_caches``, waking the flusher) is beh
 
 from dataclasses import dataclass
 
-from emu.zone.mm_types import Vm, vm_at
+from emu.zone.mm_types import Vm
 from emu.zone.mmzone import MAX_NR_ZONES, NR_NUMA_STATS, PAGESET_SIZE, Cpu, Machine, pageset_at
 from emu.zone.setup import setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
 from emu.zone.wmark_init import setup_min_slab_ratio, setup_min_unmapped_ratio
 from shm.atomic import store_release
 from shm.core import as_entries, core, entry, seam
-from shm.struct import address_of, record_at
+from shm.struct import At, Struct, address_of, i32, offset_of, record_at, size_of, struct
 
 __all__ = ["SYSCTLS", "SYSCTL_ENTRIES", "Sysctl", "sysctl_action", "sysctl_read", "sysctl_write"]
 
@@ -35,6 +35,26 @@ class Sysctl:
     low: int = INT_MIN
     high: int = INT_MAX
     count: int = 1
+
+
+@struct
+class CtlInt(Struct):
+    """The ``int`` that an entry's ``data`` points to."""
+
+    value: int = i32()
+
+
+int_at = At(CtlInt)
+INT_SIZE = size_of(CtlInt)
+
+
+def _offset(sysctl: Sysctl) -> int:
+    """Of the field in its record; -1 for none."""
+    if not sysctl.field:
+        return -1
+    cls, name = (Machine, sysctl.field[2:]) if sysctl.field.startswith("m.") else (Vm, sysctl.field)
+    assert getattr(cls, name).size == INT_SIZE * sysctl.count, f"{name} is no int"
+    return offset_of(cls, name)
 
 
 MIN_FREE_KBYTES = 0
@@ -89,6 +109,8 @@ SYSCTLS: dict[str, Sysctl] = {
     "drop_caches": Sysctl(DROP_CACHES, "", 1, 4),
 }
 NR_SYSCTLS = len(SYSCTLS)
+IN_VM = tuple(int(not s.field.startswith("m.")) for s in SYSCTLS.values())
+OFFSETS = tuple(_offset(s) for s in SYSCTLS.values())
 LOW = tuple(s.low for s in SYSCTLS.values())
 HIGH = tuple(s.high for s in SYSCTLS.values())
 COUNT = tuple(s.count for s in SYSCTLS.values())
@@ -130,72 +152,27 @@ def set_numa_stat(m: Machine, value: int) -> None:
 
 
 @core(cold=True)
-def set_zone_sysctl(m: Machine, cpu: Cpu, which: int, index: int, value: int) -> int:
-    """The allocator's own."""
+def store_value(m: Machine, which: int, index: int, value: int) -> None:
+    """``*table->data``; nothing for a file that can only be written."""
+    if OFFSETS[which] >= 0:
+        base = m.vm if IN_VM[which] != 0 else 0
+        int_at(m, base + OFFSETS[which] + index * INT_SIZE).value = value
+
+
+@core(cold=True)
+def follow_up(m: Machine, cpu: Cpu, which: int) -> None:
+    """What the allocator computes from a value that has been stored."""
     if which == MIN_FREE_KBYTES:
-        m.min_free_kbytes = value
-        m.user_min_free_kbytes = value
+        m.user_min_free_kbytes = m.min_free_kbytes
         setup_per_zone_wmarks(m, cpu)
     elif which == WATERMARK_SCALE_FACTOR:
-        m.watermark_scale_factor = value
         setup_per_zone_wmarks(m, cpu)
-    elif which == WATERMARK_BOOST_FACTOR:
-        m.watermark_boost_factor = value
     elif which == LOWMEM_RESERVE_RATIO:
-        m.lowmem_reserve_ratio[index] = max(value, 0)
         setup_per_zone_lowmem_reserve(m)
-    elif which == PERCPU_PAGELIST_FRACTION:
-        return set_percpu_pagelist_fraction(m, value)
-    elif which == ZONE_RECLAIM_MODE:
-        m.node_reclaim_mode = value
-    elif which == NUMA_STAT:
-        set_numa_stat(m, value)
-    elif which == SWAPPINESS:
-        m.swappiness = value
-    else:
-        m.vm_dirty_ratio = value
-    return 0
-
-
-@core(cold=True)
-def set_vm_sysctl(m: Machine, vm: Vm, which: int, value: int) -> None:
-    """Those that others read when they need them."""
-    if which == MIN_UNMAPPED_RATIO:
-        vm.min_unmapped_ratio = value
+    elif which == MIN_UNMAPPED_RATIO:
         setup_min_unmapped_ratio(m)
     elif which == MIN_SLAB_RATIO:
-        vm.min_slab_ratio = value
         setup_min_slab_ratio(m)
-    elif which == DIRTY_BACKGROUND_RATIO:
-        vm.dirty_background_ratio = value
-    elif which == DIRTY_EXPIRE_CENTISECS:
-        vm.dirty_expire_centisecs = value
-    elif which == DIRTY_WRITEBACK_CENTISECS:
-        vm.dirty_writeback_centisecs = value
-    elif which == VFS_CACHE_PRESSURE:
-        vm.vfs_cache_pressure = value
-    elif which == COMPACTION_PROACTIVENESS:
-        vm.compaction_proactiveness = value
-    elif which == EXTFRAG_THRESHOLD:
-        vm.extfrag_threshold = value
-    elif which == COMPACT_UNEVICTABLE_ALLOWED:
-        vm.compact_unevictable_allowed = value
-    elif which == PANIC_ON_OOM:
-        vm.panic_on_oom = value
-    elif which == OOM_KILL_ALLOCATING_TASK:
-        vm.oom_kill_allocating_task = value
-    elif which == OOM_DUMP_TASKS:
-        vm.oom_dump_tasks = value
-    elif which == PAGE_CLUSTER:
-        vm.page_cluster = value
-
-
-@core(cold=True)
-def is_zone_sysctl(which: int) -> bool:
-    """Whether the value is in the machine record."""
-    if which <= ZONE_RECLAIM_MODE or which == SWAPPINESS:
-        return True
-    return which == DIRTY_RATIO or which == NUMA_STAT
 
 
 @entry
@@ -205,14 +182,14 @@ def sysctl_write(m: Machine, cpu: Cpu, which: int, index: int, value: int) -> in
         return -EINVAL
     if value < LOW[which] or value > HIGH[which]:
         return -EINVAL
-    err = 0
-    if is_zone_sysctl(which):
-        err = set_zone_sysctl(m, cpu, which, index, value)
-    else:
-        set_vm_sysctl(m, vm_at(m, m.vm), which, value)
-    if err == 0:
-        err = sysctl_action(m, cpu, which, value)
-    return err
+    if which == PERCPU_PAGELIST_FRACTION:
+        return set_percpu_pagelist_fraction(m, value)
+    if which == NUMA_STAT:
+        set_numa_stat(m, value)
+        return 0
+    store_value(m, which, index, max(value, 0) if which == LOWMEM_RESERVE_RATIO else value)
+    follow_up(m, cpu, which)
+    return sysctl_action(m, cpu, which, value)
 
 
 def sysctl_read(m: Machine, name: str) -> list[int]:

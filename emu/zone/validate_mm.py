@@ -14,7 +14,7 @@ from emu.zone.census import told
 from emu.zone.init import party_of, zones_of
 from emu.zone.mm_types import (
     AS_FILE, MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SIZE, PRIVATE_MEMCG_SHIFT, PTE_FILE, PTE_MIGRATION,
-    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTRS_PER_PTE, XA_PAGE, XA_SHADOW, Mm, Slot,
+    PTE_PRESENT, PTE_SHIFT, PTE_SPECIAL, PTRS_PER_PTE, VM_LOCKED, XA_PAGE, XA_SHADOW, Mm, Slot,
 )  # fmt: skip
 from emu.zone.mmzone import MAX_NR_ZONES, NR_LRU_LISTS, ZONE_NAMES, Lruvec, Machine
 from emu.zone.page import (
@@ -306,6 +306,14 @@ def rss_is_counted(w: World) -> Findings:
                 yield f"mm {number}: slot {slot + vma.start}: a migration entry, expected none"
 
 
+def locked_areas_are_counted(w: World) -> Findings:
+    """``locked_vm`` of each address space."""
+    for number, mm in w.mms:
+        locked = sum(vma.end - vma.start for vma in mm.vmas[: mm.nr_vmas] if vma.vm_flags & VM_LOCKED)
+        if mm.locked_vm != locked:
+            yield f"mm {number}: locked_vm expected {locked}, found {mm.locked_vm}"
+
+
 def mapped_pages_are_counted(w: World) -> Findings:
     """NR_ANON_MAPPED and NR_FILE_MAPPED of each node."""
     mapped = (w.mapcount >= 0) & (w.used.flags & PG_table == 0)
@@ -369,7 +377,7 @@ def held_pages(m: Machine) -> int:
 
 MM_RULES: tuple[Callable[[World], Findings], ...] = (
     lru_lists_are_linked, lru_sizes_are_counted, cached_pages_know_their_slot, files_are_counted,
-    mapped_pages_know_their_owner, mapcounts_are_mappings, rss_is_counted,
+    mapped_pages_know_their_owner, mapcounts_are_mappings, rss_is_counted, locked_areas_are_counted,
 )  # fmt: skip
 MM_BOOT_RULES: tuple[Callable[[World], Findings], ...] = (
     lru_counters_add_up, file_pages_are_counted, mapped_pages_are_counted, page_tables_are_counted,

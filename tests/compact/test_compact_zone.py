@@ -114,9 +114,10 @@ def test_fast_search_finds_nothing_once_the_scanners_have_passed_each_other() ->
     with world() as w:
         w.checkerboard(keep=4)
         zone, cpu = w.b.zone(), w.b.cpu()
-        middle = zone.zone_start_pfn + 2048
-        assert fast_search(w.m, cpu, zone, 9, middle, middle + 512) > 0
-        assert fast_search(w.m, cpu, zone, 9, middle + 100, middle) == 0
+        start = zone.zone_start_pfn
+        zone.compact.init_free_pfn = start + zone.spanned_pages  # not at the start of the scan
+        assert fast_search(w.m, cpu, zone, 9, start, start + 512) > 0
+        assert fast_search(w.m, cpu, zone, 9, start + 612, start + 512) == 0
 
 
 def test_allocation_by_direct_compaction() -> None:

@@ -7,7 +7,6 @@ from emu.zone.event import EV_FREE, EV_FREE_BATCHED
 from emu.zone.mm_types import MMF_OOM_SKIP, MMF_OOM_VICTIM, VM_LOCKED, VM_SHARED, VM_WRITE
 from emu.zone.page import PG_mlocked, PG_unevictable
 from emu.zone.validate_mm import World
-from tests.bench import one_zone
 from tests.mm.mmbench import MmBench, mm_bench
 
 EINVAL, ENOMEM, EAGAIN = 22, 12, 11
@@ -198,14 +197,3 @@ def test_unmapping_unlocks() -> None:
         assert (b.mm_of(mm_id).locked_vm, b.zone_stat("nr_mlock")) == (2, 2)
         b.end()
         assert b.zone_stat("nr_mlock") == 0
-
-
-def test_locked_tmpfs_is_unevictable() -> None:
-    with mm_bench(one_zone()) as b:
-        from emu.zone.mm_types import AS_SHMEM
-
-        file = b.new_file(4, AS_SHMEM)
-        b.file_of(file).as_flags |= VM_LOCKED
-        b.vfs_write(file, 0)
-        b.lru_add_drain()
-        assert b.lru(4) == [b.cached(file, 0)]

@@ -4,7 +4,7 @@ import pytest
 
 from emu.zone.mm_types import VM_LOCKED
 from emu.zone.mmzone import PAGEVEC_SIZE
-from emu.zone.page import PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced, PG_swapbacked
+from emu.zone.page import PG_active, PG_dirty, PG_lru, PG_mlocked, PG_reclaim, PG_referenced
 from shm.atomic import load_acquire
 from tests.bench import core, one_zone, two_nodes
 from tests.mm.mmbench import Happened, MmBench, Thread, mm_bench
@@ -121,34 +121,6 @@ def test_deactivated_file_pages() -> None:
         assert b.lru(INACTIVE_FILE) == [pfns[0], pfns[3], pfns[1], pfns[2]]
         assert [bool(b.flags(pfn) & PG_reclaim) for pfn in pfns] == [True, False, False, False]
         assert (b.event("pgdeactivate"), b.event("pgrotated")) == (1, 2)
-        b.end()
-
-
-def test_deactivate_page_takes_active_ones() -> None:
-    with mm_bench() as b:
-        pfns = file_pages(b, 2)
-        b.deactivate_page(pfns[0])
-        assert b.cpu().pagevecs[3].nr == 0
-        b.activate_page(pfns[0])
-        b.lru_add_drain()
-        b.mark_page_accessed(pfns[0])
-        b.deactivate_page(pfns[0])
-        b.lru_add_drain()
-        assert b.lru(INACTIVE_FILE) == [pfns[0], pfns[1]]
-        assert not b.flags(pfns[0]) & (PG_active | PG_referenced)
-
-
-def test_lazily_freed_pages_lie_among_files() -> None:
-    with mm_bench() as b:
-        mm_id = b.space(2)
-        b.touch_all(mm_id, 0, 2)
-        b.lru_add_drain()
-        pfn = b.mapped(mm_id, 0)
-        b.mark_page_lazyfree(pfn)
-        b.lru_add_drain()
-        assert b.lru(INACTIVE_FILE) == [pfn]
-        assert not b.flags(pfn) & PG_swapbacked
-        assert b.event("pglazyfree") == 1
         b.end()
 
 

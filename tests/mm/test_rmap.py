@@ -150,31 +150,6 @@ def test_locked_area_keeps_its_page() -> None:
         b.lru_add_drain()
 
 
-@pytest.mark.parametrize("dirty", [False, True])
-def test_lazily_freed_page_is_dropped_if_it_is_still_clean(dirty: bool) -> None:
-    with mm_bench(swap=64) as b:
-        mm_id = b.space(2)
-        b.touch_all(mm_id, 0, 1)
-        b.lru_add_drain()
-        pfn = b.mapped(mm_id, 0)
-        b.mark_page_lazyfree(pfn)
-        b.lru_add_drain()
-        b.page(pfn).refcount += 1
-        b.lock_page(pfn)
-        b.page(pfn).refcount -= 1
-        if not dirty:
-            b.pte(mm_id, 0).value &= ~PTE_DIRTY
-        b.page(pfn).refcount += 1  # reclaim isolated it
-        assert b.try_to_unmap(pfn, 0) == (not dirty)
-        assert bool(b.flags(pfn) & PG_swapbacked) == dirty
-        assert rss(b, mm_id) == (0, int(dirty), 0)
-        b.unlock_page(pfn)
-        b.put_page(pfn)
-        if dirty:  # back on the list that fits
-            b.strict = False
-        b.end()
-
-
 @pytest.mark.parametrize("moved", [False, True])
 def test_migration_entries_become_mappings_again(moved: bool) -> None:
     with mm_bench() as b:

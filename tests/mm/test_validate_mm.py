@@ -132,6 +132,7 @@ PLANTED: list[tuple[Any, Damage, str]] = [
     (v.rss_is_counted, adds(lambda b: b.mm_of(1).rss_stat[0], "counter", 1), "MM_FILEPAGES expected 10"),
     (v.rss_is_counted, adds(lambda b: b.mm_of(1).rss_stat[3], "counter", -1), "MM_SHMEMPAGES expected 2"),
     (v.rss_is_counted, lambda b: setattr(b.pte(1, 30), "value", PTE_MIGRATION), "slot 30: a migration entry"),
+    (v.locked_areas_are_counted, adds(lambda b: b.mm_of(1), "locked_vm", 1), "mm 1: locked_vm expected 0, found 1"),
     (v.mapped_pages_are_counted, stat(NR_ANON_MAPPED), "nr_anon_pages with differentials"),
     (v.mapped_pages_are_counted, stat(NR_FILE_MAPPED), "nr_mapped with differentials"),
     (v.page_tables_are_counted, zone_stat(NR_PAGETABLE), "nr_page_table_pages with differentials"),

@@ -1,10 +1,8 @@
 """Dirty pages of files: what is counted, in which order they are written, and by whom."""
 
-import pytest
-
 from emu.mm.page_io import AOP_WRITEPAGE_ACTIVATE
 from emu.mm.page_writeback import WB_KICKED, WB_START_ALL
-from emu.zone.mm_types import AS_SHMEM, VM_LOCKED, XA_SWAP
+from emu.zone.mm_types import AS_SHMEM, XA_SWAP
 from emu.zone.page import PG_dirty, PG_locked, PG_reclaim, PG_swapcache, PG_writeback
 from emu.zone.vmstat_items import (
     NR_DIRTIED,
@@ -241,13 +239,10 @@ def test_tmpfs_goes_to_swap() -> None:
         b.call("lru_add_drain")
 
 
-@pytest.mark.parametrize("locked", [False, True])
-def test_tmpfs_stays_without_swap(locked: bool) -> None:
-    with iobench(swap=64 if locked else 0) as b:
+def test_tmpfs_stays_without_swap() -> None:
+    with iobench(swap=0) as b:
         file = b.new_file(8, AS_SHMEM)
         (pfn,) = pages_of(b, file, 1)
-        if locked:
-            b.file(file).as_flags |= VM_LOCKED
         b.page(pfn).page_flags |= PG_locked
         assert b.call("writepage", pfn) == AOP_WRITEPAGE_ACTIVATE
         assert b.flags(pfn) & (PG_locked | PG_dirty | PG_writeback) == PG_locked | PG_dirty

@@ -22,18 +22,20 @@ from emu.reclaim.kswapd import (
 )
 from emu.reclaim.node_reclaim import node_pagecache_reclaimable
 from emu.reclaim.pageout import page_check_references, pageout
-from emu.reclaim.scan_control import L_PAGES, ScanControl, scan_control, scan_counts
+from emu.reclaim.scan_control import DEACTIVATE_ANON, DEACTIVATE_FILE, L_PAGES, ScanControl, scan_control, scan_counts
 from emu.reclaim.shrink_list import shrink_active_list, shrink_inactive_list
-from emu.reclaim.shrink_lruvec import get_scan_count, inactive_is_low, int_sqrt, shrink_lruvec
+from emu.reclaim.shrink_lruvec import get_scan_count, inactive_is_low, shrink_lruvec
 from emu.reclaim.shrink_node import shrink_node, snapshot_refaults
 from emu.reclaim.shrinker import do_shrink_slab, shrink_slab, slab_total_scan
 from emu.reclaim.throttle import allow_direct_reclaim, throttle_direct_reclaim
+from emu.zone.gfp import GFP_KERNEL
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.kswapd_wake import wakeup_kswapd
 from emu.zone.list import INIT_LIST_HEAD
 from emu.zone.lru import is_active_lru
 from emu.zone.mmzone import AllocContext, Cpu, Lruvec, Machine, Node, page_record
 from emu.zone.page import pfn_to_page
+from emu.zone.wmark_init import int_sqrt
 from emu.zone.zonelist import node_zonelist
 from shm.core import OnStack, as_entries, core, entry
 from shm.point import site
@@ -41,8 +43,22 @@ from tests.bench import _published, word_at
 from tests.reclaim.lists import LIST_ENTRIES
 
 MAY_WRITEPAGE, MAY_UNMAP, MAY_SWAP = 1, 2, 4
+MAY_ALL = MAY_WRITEPAGE | MAY_UNMAP | MAY_SWAP
 S_TEST = site("test:lru_lock")
 contexts = OnStack(AllocContext)
+
+
+@core
+def set_up(sc: ScanControl, priority: int, to_reclaim: int, gfp: int, may: int, target: int) -> None:
+    """A run over all zones with the rights MAY_*, for a cgroup or (0) the machine."""
+    sc.priority = priority
+    sc.nr_to_reclaim = to_reclaim
+    sc.reclaim_idx = 3
+    sc.gfp_mask = gfp
+    sc.may_writepage = may & MAY_WRITEPAGE
+    sc.may_unmap = may & MAY_UNMAP
+    sc.may_swap = may & MAY_SWAP
+    sc.target_mem_cgroup = target
 
 
 @entry
@@ -95,14 +111,7 @@ def shrink(m: Machine, cpu: Cpu, lruvec: Lruvec, lru: int, nr: int, gfp: int, ma
     """One batch of a list. What was found is in the script area: dirty, unqueued, congested, writeback, immediate,
     file_taken, taken, nr_scanned."""
     sc = scan_control()
-    sc.nr_to_reclaim = 32
-    sc.priority = 12
-    sc.reclaim_idx = 3
-    sc.gfp_mask = gfp
-    sc.may_writepage = may & MAY_WRITEPAGE
-    sc.may_unmap = may & MAY_UNMAP
-    sc.may_swap = may & MAY_SWAP
-    sc.target_mem_cgroup = target
+    set_up(sc, 12, 32, gfp, may, target)
     reclaimed = 0
     if is_active_lru(lru):
         shrink_active_list(m, cpu, nr, lruvec, sc, lru)
@@ -116,15 +125,8 @@ def shrink(m: Machine, cpu: Cpu, lruvec: Lruvec, lru: int, nr: int, gfp: int, ma
 def shrink_whole(m: Machine, cpu: Cpu, lruvec: Lruvec, priority: int, to_reclaim: int, target: int) -> int:
     """``shrink_lruvec()`` with all rights; what was found as in :func:`shrink`."""
     sc = scan_control()
-    sc.nr_to_reclaim = to_reclaim
-    sc.priority = priority
-    sc.reclaim_idx = 3
-    sc.gfp_mask = 0xCC0
-    sc.may_writepage = 1
-    sc.may_unmap = 1
-    sc.may_swap = 1
-    sc.may_deactivate = 3
-    sc.target_mem_cgroup = target
+    set_up(sc, priority, to_reclaim, GFP_KERNEL, MAY_ALL, target)
+    sc.may_deactivate = DEACTIVATE_ANON | DEACTIVATE_FILE
     shrink_lruvec(m, cpu, lruvec, sc)
     tell(m, sc)
     return sc.nr_reclaimed
@@ -135,15 +137,8 @@ def shrink_a_node(m: Machine, cpu: Cpu, node: Node, priority: int, to_reclaim: i
     """``shrink_node()`` with all rights; words: those of :func:`shrink`, then may_deactivate, cache_trim_mode,
     file_is_tiny."""
     sc = scan_control()
-    sc.nr_to_reclaim = to_reclaim
-    sc.priority = priority
+    set_up(sc, priority, to_reclaim, GFP_KERNEL, MAY_ALL, target)
     sc.order = order
-    sc.reclaim_idx = 3
-    sc.gfp_mask = 0xCC0
-    sc.may_writepage = 1
-    sc.may_unmap = 1
-    sc.may_swap = 1
-    sc.target_mem_cgroup = target
     shrink_node(m, cpu, node, sc)
     tell(m, sc)
     return sc.nr_reclaimed

@@ -31,6 +31,7 @@ from emu.zone.mm_types import (
     PTE_SHIFT,
     PTE_WRITE,
     PTE_YOUNG,
+    VM_LOCKED,
     AddressSpace,
     Mm,
     Slot,
@@ -157,6 +158,7 @@ class Lists:
         mm.vmas[0].start, mm.vmas[0].end, mm.vmas[0].vm_flags = 0, self.vm.mm_slots, vm_flags
         mm.vmas[0].file = file
         mm.nr_slots = self.vm.mm_slots
+        mm.locked_vm = mm.nr_slots if vm_flags & VM_LOCKED else 0
         if file:
             mapping = self.mapping(file)
             mapping.i_mmap[mapping.nr_mmaps] = mm_id << 8

@@ -24,6 +24,7 @@ from emu.zone.mm_types import COMMS, MM_SIZE, VM_WRITE, Mm, Vm
 from emu.zone.mmzone import AllocContext, Cpu, Machine
 from emu.zone.report import render
 from emu.zone.sched import TASK_SIZE, Task, user_task
+from emu.zone.vmstat_items import OOM_KILL
 from shm.core import OnStack, entry
 from shm.struct import At, record_at
 from tests.bench import Bench, _published, bench
@@ -98,6 +99,11 @@ class Killer(Bench):
     def reaper(self) -> Cpu:
         return self.cpu(reaper_party(self.m))
 
+    @property
+    def kills(self) -> int:
+        """How many victims there were."""
+        return sum(int(self.cpu(i).vm_events[OOM_KILL]) for i in range(self.m.nr_parties))
+
     def user(self, k: int) -> Task:
         return record_at(Task, self.base + user_task(self.m, k))
 
@@ -129,10 +135,10 @@ class Killer(Bench):
     def hog(self, gfp: int = GFP_KERNEL, order: int = 0, cpu: int = 0) -> int:
         """Allocate until one fails or somebody is killed; how many pages that were."""
         taken = 0
-        kills = self.vm.oom_kills
+        kills = self.kills
         while self.alloc(order, gfp, cpu) >= 0:
             taken += 1
-            if self.vm.oom_kills != kills:
+            if self.kills != kills:
                 break
         return taken
 

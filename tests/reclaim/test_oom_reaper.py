@@ -2,6 +2,7 @@
 
 import pytest
 
+from emu.daemons import reaper_idle
 from emu.mm.memcontrol import set_memcg_limit
 from emu.reclaim.oom_exit import REAPED, reap_dead_task
 from emu.reclaim.oom_reaper import oom_reaper_round
@@ -36,9 +37,12 @@ def test_reaper_takes_the_memory_when_time_is_up() -> None:
         assert (anon(b, 0), b.user(0).alive, b.user(0).oom_victim) == (0, 1, 1)
         assert b.mm(0).mm_flags & (MMF_OOM_SKIP | MMF_UNSTABLE) == MMF_OOM_SKIP | MMF_UNSTABLE
         assert b.alloc() >= 0  # there is memory again
+        assert b.user(0).oom_mm == 1
         assert DIE(b.m, b.cpu(1), 0)
         b.cpu(1).current = b.m.tasks
-        assert (b.user(0).alive, b.vm.oom_victims.counter) == (0, 0)
+        assert (b.user(0).alive, b.vm.oom_victims.counter, b.user(0).oom_mm) == (0, 0, 0)
+        assert b.mm(0).mm_flags & ~(MMF_OOM_SKIP | MMF_UNSTABLE) == 0
+        assert b.spawn(0, 10).alive == 1
 
 
 def test_reaped_task_has_no_accesses_any_more() -> None:
@@ -110,6 +114,45 @@ def test_exit_between_the_timer_and_the_reaper() -> None:
         assert b.reports(reaper_party(b.m)) == []
 
 
+def test_exit_while_the_timer_fires() -> None:
+    """The timer had been taken when the exit looked for it: the reaper finds nothing to do, and lets go."""
+    with killer(one_zone(4096, cpus=2), **SMALL) as b:
+        b.victim_that_runs()
+        b.user(0).oom_reaper_expires = 0
+        DIE(b.m, b.cpu(1), 0)
+        b.cpu(1).current = b.m.tasks
+        assert b.user(0).oom_mm == 1
+        b.user(0).oom_reaper_expires = 1
+        b.m.stop = 1
+        assert not oom_reaper_round(b.m, b.reaper)
+        b.m.stop = 0
+        assert (b.user(0).oom_mm, b.vm.oom_reaper_nr) == (0, 0)
+        assert b.spawn(0, 10).alive == 1
+
+
+def test_reaper_is_idle_when_there_is_nothing_to_come() -> None:
+    with killer(one_zone(4096, cpus=2), **SMALL) as b:
+        b.spawn(1, 50)
+        assert reaper_idle(b.m)
+        b.victim_that_runs()
+        assert not reaper_idle(b.m)  # its timer runs
+        b.user(0).oom_reaper_expires = 1
+        assert oom_reaper_round(b.m, b.reaper)
+        assert (b.user(0).alive, b.vm.oom_victims.counter) == (1, 1) and reaper_idle(b.m)
+        b.cpu(1).current = b.m.tasks
+        assert not reaper_idle(b.m)  # it exits here
+        assert oom_reaper_round(b.m, b.reaper) and reaper_idle(b.m)
+        KILL(b.m, 1)
+        assert not reaper_idle(b.m)
+        b.user(1).dying = 1
+        b.cpu(1).current = user_task(b.m, 1)
+        assert not reaper_idle(b.m)  # somebody is at it
+        b.user(1).dying = 0
+        assert reaper_idle(b.m)
+        b.cpu(1).current = b.m.tasks
+        assert oom_reaper_round(b.m, b.reaper)
+
+
 def test_reaper_waits_for_the_exit_under_way_and_gives_up_after_ten_tries() -> None:
     with killer(one_zone(4096, cpus=2), **SMALL) as b:
         b.victim_that_runs()
@@ -123,6 +166,7 @@ def test_reaper_waits_for_the_exit_under_way_and_gives_up_after_ten_tries() -> N
         assert anon(b, 0) == 500 and b.mm(0).mm_flags & MMF_OOM_SKIP
         DIE(b.m, b.cpu(1), 0)
         b.cpu(1).current = b.m.tasks
+        assert b.user(0).oom_mm == 0
 
 
 def test_exit_waits_for_the_reaper() -> None:
@@ -165,7 +209,7 @@ def test_group_beyond_its_limit_loses_its_largest_task() -> None:
             assert TOUCH(b.m, b.cpu(), 3, slot, 1) == 0
         b.cpu().current = b.m.tasks
         assert [b.user(k).alive for k in range(3)] == [1, 0, 1]
-        assert (b.m.memcgs[0].oom_kills, b.vm.oom_kills) == (1, 1)
+        assert (b.m.memcgs[0].oom_kills, b.kills) == (1, 1)
         lines = b.reports()
         assert lines[1].startswith("memory: usage ")
         assert lines[-2].startswith("oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"

@@ -27,7 +27,7 @@ def write(b: Bench, name: str, value: int, index: int = 0) -> int:
 def everything(b: Bench) -> dict[str, Any]:
     """All sysctls, and all that is computed from them."""
     zones = [
-        (list(z.watermark), z.watermark_boost, list(z.lowmem_reserve), z.pcp_high, z.pcp_batch)
+        (list(z.watermark), z.watermark_boost, list(z.lowmem_reserve))
         for node in b.m.nodes[: b.m.nr_nodes] for z in node.node_zones
     ]  # fmt: skip
     nodes = [(n.min_unmapped_pages, n.min_slab_pages, n.totalreserve_pages) for n in b.m.nodes[: b.m.nr_nodes]]

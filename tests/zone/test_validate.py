@@ -14,6 +14,7 @@ from emu.zone.board import Board
 from emu.zone.boot import Tuning, shape_of
 from emu.zone.buddy import add_to_free_list, del_page_from_free_list, set_buddy_order
 from emu.zone.gfp import __GFP_COMP, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from emu.zone.init_vm import vm_of
 from emu.zone.list import list_add, list_del
 from emu.zone.mmzone import MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, NODESTAT_SIZE, NodeStat
 from emu.zone.page import PG_buddy, PG_guard, PG_lru, set_flag
@@ -174,6 +175,7 @@ DAMAGE: list[tuple[Callable[..., Any], Callable[[Bench], Any], str]] = [
     (v.irqs_are_on, adds(cpu, "irq_nesting", 1), "irq_nesting expected 0"),
     (v.locks_are_free, adds(lambda b: b.zone().lock, "tail", 1), "zone->lock of node 1 Normal: expected free"),
     (v.locks_are_free, adds(lambda b: b.cpu().work_lock, "word", 2), "holder 1"),
+    (v.locks_are_free, adds(lambda b: vm_of(b.m).swap.si_lock, "word", 1), "si_lock of swap: expected free"),
     (v.locks_are_free, adds(lambda b: b.m, "drain_busy", 1), "mutex taken"),
     (v.rings_are_sane, adds(lambda b: record_at(Ring, b.base + b.cpu(1).event_ring), "tail", 1), "head 0, tail 1"),
     (v.rings_are_sane, adds(cpu, "work_tail", 1), "work queue of 16: head 0, tail 1"),

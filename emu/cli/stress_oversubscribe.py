@@ -1,0 +1,50 @@
+"""``emu stress oversubscribe``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from emu.cli.common import Boots, Json, Memory, Quiet, Sysctls, UsageError, config_of, print_result
+from emu.cli.stress import stress
+
+
+@stress.command()
+def oversubscribe(
+    counts: Annotated[list[int] | None, typer.Argument(help="Counts of CPU processes (default 2 4 8 ... 256).")] = None,
+    memory: Memory = "1G", sysctl: Sysctls = None, boot: Boots = None,
+    workload: Annotated[str, typer.Option(help="What every CPU does (as in emu run).")] = "bulk",
+    duration: Annotated[float, typer.Option(help="Seconds for each count.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Of the workload.")] = 1,
+    no_park: Annotated[bool, typer.Option("--no-park", help="Waiters spin and never sleep.")] = False,
+    as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """2 to 256 CPU processes on this host: the throughput they keep, how fair it is, and the longest wait."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from emu.stress.oversubscribe import COUNTS, stress_oversubscribe
+
+    wanted = counts or list(COUNTS)
+    if bad := [n for n in wanted if not 1 <= n <= 256]:
+        raise UsageError(f"{bad[0]} CPUs: give counts from 1 to 256")
+    config = config_of(None, max(wanted), memory, None, sysctl, boot, workload=workload, duration=duration, seed=seed)
+    told = (lambda _: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
+    report = stress_oversubscribe(config, counts=wanted, park=not no_park, told=told)
+    if not as_json:
+        table = Table("CPUs", "M ops/s", "of two", "Jain", "longest wait", "contended", "stolen", "switches/s", "idle")
+        for p in report.points:
+            table.add_row(
+                str(p.cpus), f"{p.ops_per_second / 1e6:.1f}", f"{p.share:.0%}", f"{p.jain:.3f}",
+                f"{p.longest_wait / 1e6:.1f} ms", f"{p.contentions / max(p.acquisitions, 1):.1%}",
+                f"{p.stolen / max(p.acquisitions, 1):.1%}", f"{p.switches / duration:,.0f}", f"{p.idle:.0%}",
+            )  # fmt: skip
+        Console(width=110).print(table)
+    parking = "parking" if report.parking else "never parking"
+    lines = [f"seed {seed}, {workload}, {memory}, {duration:g} s each, {report.cores} cores, waiters {parking}",
+             "validate: " + ("clean" if not report.problems else "; ".join(report.problems[:5]))]  # fmt: skip
+    follow = "emu stress oversubscribe 64 --no-park    # the same without parking" if report.parking else ""
+    print_result(as_json, report.as_dict(), lines, follow)
+    if report.problems:
+        raise typer.Exit(1)
