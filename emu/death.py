@@ -134,8 +134,9 @@ def clean_party(m: Machine, index: int) -> None:
     cpu = party_of(m, index)
     party = cpu.party
     party.pid = party.irqs_off = party.context = party.state = 0
-    party.nr_held = party.nr_locks = party.lock_site = party.last_site = 0
-    for wait in party.waits:
+    party.nr_locks = party.lock_site = party.last_site = 0
+    for context, wait in enumerate(party.waits):
+        party.nr_held[context] = 0
         wait.lock = wait.ticket = wait.site = wait.parked = 0
     cpu.irq_pending = cpu.irq_nesting = cpu.softirq = 0
     cpu.capture = cpu.capture_page = cpu.asleep = 0
