@@ -8,6 +8,7 @@
     cma = "16M"
     swap = "256M"
     memcg_max = "64M"        # memory.max of the workload's processes; memcg_high: memory.high
+    on_death = "stop"        # or "offline": what a CPU's end means where nothing was half done
     disk_latency = 100       # microseconds
     disk_bandwidth = "400M"  # per second
     seed = 1
