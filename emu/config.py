@@ -8,6 +8,7 @@
     cma = "16M"
     swap = "256M"
     memcg_max = "64M"        # memory.max of the workload's processes; memcg_high: memory.high
+    on_death = "stop"        # or "offline": what a CPU's end means where nothing was half done
     disk_latency = 100       # microseconds
     disk_bandwidth = "400M"  # per second
     seed = 1
@@ -25,7 +26,7 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -159,6 +160,7 @@ class MachineConfig(_Strict):
     lock_stat: bool = False
     irq_stat: bool = False
     pin: bool = True
+    on_death: Literal["stop", "offline"] = "stop"  # what a CPU's end means where nothing was half done
     sysctl: Sysctl = Sysctl()
     boot: Boot = Boot()
 

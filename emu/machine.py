@@ -9,7 +9,8 @@ disk, the flusher, the oom_reaper.
         print(m.run("bulk", duration=1.0))
 
 The parent never allocates pages itself: it posts commands to the CPUs' processes and supervises them. A process that
-ends without having been told to is named, with what it held; the machine is then stopped and nothing is left behind.
+ends without having been told to is named, with what it held; the machine is then stopped and nothing is left behind,
+or, if ``on_death`` is "offline" and nothing was half done, its CPU goes offline (``emu.hotplug``).
 """
 
 import logging
@@ -17,7 +18,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -27,25 +27,24 @@ import numpy as np
 import psutil
 
 from emu.config import MachineConfig, make_config
+from emu.cpu.cpu_hotplug import salvage_page
 from emu.cpu.irq import raise_irq
 from emu.cpu.process import STATE_BUSY, STATE_STARTING, Handler, cpu_main, daemon_main
 from emu.daemons import daemons_idle, daemons_of
+from emu.death import Child, Death, examine, waits_for
+from emu.hotplug import Hotplug
 from emu.programs import load_all
 from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
-from emu.zone.init import EXIT_OWNER_DEAD
 from emu.zone.init_vm import vm_of
-from emu.zone.locks import locks_of, party_name
 from emu.zone.mmzone import Cpu
 from emu.zone.report_oom import PANICS
 from emu.zone.snapshot import State
 from emu.zone.sysctl import SYSCTLS, sysctl_write
 from shm.atomic import clock_ns, fetch_add, futex_wait, futex_wake, load_acquire, store_release
 from shm.loader import Progress
-from shm.point import site_name
 from shm.ring import Ring, ring_drain
-from shm.spinlock import holder_of, wait_position
 from shm.struct import address_of, record_at
 
 __all__ = [
@@ -53,6 +52,7 @@ __all__ = [
     "CMD_FREE",
     "CMD_FREE_RUN",
     "CMD_ORDERED",
+    "CMD_SALVAGE",
     "CMD_WORKLOAD",
     "Machine",
     "MachineError",
@@ -61,7 +61,7 @@ __all__ = [
 
 log = logging.getLogger("emu.machine")
 
-CMD_ALLOC, CMD_FREE, CMD_WORKLOAD, CMD_ORDERED, CMD_FREE_RUN = 1, 2, 3, 4, 5
+CMD_ALLOC, CMD_FREE, CMD_WORKLOAD, CMD_ORDERED, CMD_FREE_RUN, CMD_SALVAGE = 1, 2, 3, 4, 5, 6
 SOFT_LOCKUP_S = 20.0  # the kernel's default: twice watchdog_thresh
 STOP_S = 3.0
 
@@ -78,20 +78,9 @@ def _free(board: Board, index: int) -> int:
     return free_command(board.m, board.cpu(index))
 
 
-@dataclass
-class Child:
-    """One process of the machine."""
-
-    name: str
-    index: int
-    pid: int
-    status: int | None = None
-    heartbeat: int = -1
-    since: float = field(default_factory=time.monotonic)
-
-
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number < signal.SIGRTMIN else f"SIGRTMIN+{number - signal.SIGRTMIN}"
+def _salvage(board: Board, index: int) -> int:
+    salvage_page(board.m, board.cpu(index), board.cpu(index).command_args[0])
+    return 0
 
 
 def post_args(cpu: Cpu, code: int, args: Iterable[int]) -> None:
@@ -110,20 +99,23 @@ class Machine:
     def __init__(
         self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = RING_CAPACITY,
         script_size: int = 0, handlers: dict[int, Handler] | None = None, progress: Progress | None = None,
-        daemons: bool = True, processes: int | None = None, **values: Any,
+        daemons: bool = True, processes: int | None = None, harmless: Iterable[int] = (), **values: Any,
     ) -> None:  # fmt: skip
         """A machine as ``config`` or the keyword ``values`` say, or in a recorded ``state``.
 
         ``processes``: as many as CPUs unless given (a process may play several CPUs in ordered scripts).
+        ``harmless``: commands that may be cut short by the end of their CPU, if ``on_death`` is "offline".
         """
         self.config = config or make_config(values, "machine")
         self.children: list[Child] = []
+        self.deaths: list[tuple[int, Death]] = []  # when they were noticed (CLOCK_MONOTONIC ns)
         self.events: list[np.ndarray[Any, Any]] = []
         self.keep_events = False
         self.soft_lockup_s = 0.0  # when a CPU is said to be stuck; 0: SOFT_LOCKUP_S
         self._on_report: Callable[[Any], None] | None = None
-        self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, **(handlers or {})}
+        self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, CMD_SALVAGE: _salvage, **(handlers or {})}
         self._daemons = daemons
+        self._harmless = frozenset({CMD_ALLOC, CMD_FREE, *harmless})
         load_all(progress)
         tuning = self.config.tuning()
         if state is not None:
@@ -135,6 +127,7 @@ class Machine:
             shape = self.config.shape()
             self.board = Board.boot(shape, tuning, ring_capacity=ring_capacity, script_size=script_size or 1 << 16)
         self.m = self.board.m
+        self.hotplug = Hotplug(self.board, self.children)
         for name, value in self.config.sysctl.later().items():
             sysctl_write(self.m, self.board.cpu(0), SYSCTLS[name].number, 0, value)
         self.processes = self.m.nr_cpus if processes is None else processes
@@ -148,12 +141,9 @@ class Machine:
         root = logging.getLogger()
         multiprocessing_logging.install_mp_handler(root)
         parent = os.getpid()
-        cores = sorted(os.sched_getaffinity(0))
         try:
             for i in range(self.processes):
-                core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
-                at = self.party(i)
-                self._fork(f"cpu{i}", at, partial(cpu_main, self.board, at, parent, core_number, self._handlers))
+                self._fork_cpu(i)
             for daemon in daemons_of(self.m) if self._daemons else ():
                 body = partial(daemon_main, self.board, daemon.index, daemon.name, parent, daemon.turn)
                 self._fork(daemon.name, daemon.index, body)
@@ -166,6 +156,12 @@ class Machine:
     def party(self, process: int) -> int:
         """The record of a CPU process: those beyond the CPUs come after the daemons."""
         return process if process < self.m.nr_cpus else process + self.m.nr_daemons
+
+    def _fork_cpu(self, i: int) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
+        at = self.party(i)
+        self._fork(f"cpu{i}", at, partial(cpu_main, self.board, at, os.getpid(), core_number, self._handlers))
 
     def _fork(self, name: str, index: int, body: Callable[[], None]) -> None:
         pid = os.fork()
@@ -220,18 +216,17 @@ class Machine:
         return [c for c in self.children if c.status is None]
 
     def supervise(self) -> None:
-        """One look at the processes and their rings: raises MachineError when one is gone or stuck."""
+        """One look at the processes and their rings: raises MachineError when one is gone or stuck.
+
+        With ``on_death = "offline"`` a CPU whose process left nothing half done is taken offline instead.
+        """
         self._reap()
         if panicked := vm_of(self.m).panicked:
             self.pump()
             raise MachineError(f"Kernel panic - not syncing: {PANICS[panicked - 1]}")
-        gone = [c for c in self.children if c.status is not None]
-        for child in gone:
-            store_release(self.board.cpu(child.index).party, "dead", 1)
-        first = [c for c in gone if os.waitstatus_to_exitcode(c.status or 0) not in (EXIT_OWNER_DEAD, 0)] or gone
-        if first:
-            self.m.broken = 1
-            raise MachineError("; ".join(self._obituary(c) for c in first))
+        if any(c.status is not None and c.death is None for c in self.children):
+            self._bury()
+        self.hotplug.step()
         now = time.monotonic()
         for child in self.children:
             party = self.board.cpu(child.index).party
@@ -240,33 +235,43 @@ class Machine:
             elif now - child.since > (self.soft_lockup_s or SOFT_LOCKUP_S):
                 raise MachineError(
                     f"watchdog: BUG: soft lockup - CPU#{child.index} stuck for {now - child.since:.0f}s! "
-                    f"[{child.name}:{child.pid}] {self._waits(child)}"
+                    f"[{child.name}:{child.pid}] {waits_for(self.m, child.index)}"
                 )
         self.pump()
 
-    def _obituary(self, child: Child) -> str:
-        code = os.waitstatus_to_exitcode(child.status or 0)
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
-        held = [
-            f"{name}, taken at {site_name(lock.site or self.board.cpu(child.index).party.lock_site)}"
-            for name, lock in locks_of(self.m)
-            if holder_of(lock) == child.index + 1
-        ]
-        irqs = "irqs off" if self.board.cpu(child.index).party.irqs_off else "irqs on"
-        return f"{child.name} (pid {child.pid}) {how}, holding {' and '.join(held) or 'no lock'}, {irqs}"
+    def _bury(self) -> None:
+        """Some processes have ended. The machine is stopped if one left something half done, or was told to by nobody
+        and ``on_death`` says so, or if no CPU is left."""
+        fresh = [c for c in self.children if c.status is not None and c.death is None]
+        for child in fresh:
+            store_release(self.board.cpu(child.index).party, "dead", 1)
+        for child in fresh:
+            child.death = examine(self.m, child, self._harmless)
+            self.deaths.append((time.monotonic_ns(), child.death))
+        first = [c.death for c in fresh if c.death and not c.death.waited] or [c.death for c in fresh if c.death]
+        stop = [d for d in first if d.fatal or not (self.config.on_death == "offline" or self.hotplug.leaves(d.index))]
+        if stop or not self.hotplug.living():
+            self.m.broken = 1
+            raise MachineError("; ".join(str(d) for d in stop or first))
+        for child in fresh:
+            self.hotplug.begin(child)
 
-    def _waits(self, child: Child) -> str:
-        party = self.board.cpu(child.index).party
-        wait = party.waits[party.context]
-        if not wait.lock:
-            return f"last seen at {site_name(party.last_site or party.lock_site)}"
-        for name, lock in locks_of(self.m):
-            if address_of(lock) - address_of(self.m) - self.m.cpus == wait_position(wait):
-                holder = "nobody"
-                if holder_of(lock):
-                    holder = f"{party_name(self.m, holder_of(lock) - 1)} from {site_name(lock.site)}"
-                return f"waiting at {site_name(wait.site)} for {name}, held by {holder}"
-        return f"waiting at {site_name(wait.site)}"
+    def offline_cpu(self, cpu: int, timeout: float = 30.0) -> None:
+        """Take a CPU offline: it ends its present slice and its process, the others take over what it had."""
+        if not any(c.index == cpu for c in self.hotplug.living()):
+            raise MachineError(f"cpu{cpu} is not online")
+        if len(self.hotplug.living()) == 1:
+            raise MachineError(f"cpu{cpu} is the last CPU")
+        self.hotplug.ask_to_leave(cpu)
+        self._wait(lambda: not any(c.index == cpu for c in self.children), timeout)
+
+    def online_cpu(self, cpu: int, timeout: float = 30.0) -> None:
+        """Bring a CPU back that went offline: a new process, idle."""
+        if not 0 <= cpu < self.processes or any(c.index == cpu for c in self.children):
+            raise MachineError(f"cpu{cpu} is not offline")
+        self.hotplug.bring_up(cpu)
+        self._fork_cpu(cpu)
+        self._wait(lambda: self.board.cpu(cpu).party.state != STATE_STARTING, timeout)
 
     @property
     def on_report(self) -> Callable[[Any], None] | None:
@@ -317,10 +322,16 @@ class Machine:
                 raise MachineError(f"no answer within {timeout:g} s")
             futex_wait(self.m, "parent_bell", bell, 0xFFFFFFFF, clock_ns() + 10_000_000)
 
+    def wait_for(self, done: Callable[[], bool], timeout: float = 30.0) -> None:
+        """Wait until something is so, supervising meanwhile."""
+        self._wait(done, timeout)
+
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def post(self, index: int, code: int, *args: int) -> None:
         """Give a CPU's process something to do; it must be idle."""
+        if not self.hotplug.online(index):
+            raise MachineError(f"cpu{index} is offline")
         post_args(self.board.cpu(index), code, args)
 
     def idle(self, index: int) -> bool:
@@ -345,17 +356,24 @@ class Machine:
     def alloc_pages(self, *, cpu: int = 0, gfp: int = 0xCC0, order: int = 0, node: int = -1, nodemask: int = 0) -> int:
         """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip."""
         self.post(cpu, CMD_ALLOC, gfp, order, node, nodemask)
-        pfn: int = self.wait([cpu])[0]
+        pfn: int = self._answer(cpu)
         return pfn
 
     def free_pages(self, *, cpu: int = 0, pfn: int, order: int = 0) -> None:
         """``__free_pages()`` on a CPU's process."""
         self.post(cpu, CMD_FREE, pfn, order)
-        self.wait([cpu])
+        self._answer(cpu)
+
+    def _answer(self, cpu: int) -> int:
+        result = self.wait([cpu])[0]
+        if not self.hotplug.online(cpu):
+            raise MachineError(f"cpu{cpu} went offline before it answered")
+        return result
 
     def interrupt(self, cpu: int, bits: int) -> None:
         """Interrupt a CPU (``IRQ_NET``, ``IRQ_TIMER``, ``IRQ_IPI`` of :mod:`emu.cpu.irq`)."""
-        raise_irq(self.board.cpu(cpu), bits)
+        if self.hotplug.online(cpu):
+            raise_irq(self.board.cpu(cpu), bits)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

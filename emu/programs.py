@@ -3,7 +3,7 @@
 from emu.compact import direct as compact_direct
 from emu.compact import fast_free, kcompactd
 from emu.compact.cma import CMA_ENTRIES
-from emu.cpu import cpuset, dirty, slowpath
+from emu.cpu import cpu_hotplug, cpuset, dirty, slowpath
 from emu.cpu.irq import IRQ_ENTRIES
 from emu.cpu.process import PROCESS_ENTRIES
 from emu.daemons import DAEMON_ENTRIES
@@ -27,14 +27,15 @@ __all__ = ["BODIES", "ENTRIES", "is_warm", "load_all"]
 
 # seams of lower rooms get their bodies when these are imported
 BODIES = (
-    compact_direct, contig, cpuset, direct, dirty, driven_ops, fast_free, kcompactd, node_reclaim, oom_exit, oom_kill,
-    oom_memcg, pagevec, rmap_walk, slowpath, swap_state,
+    compact_direct, contig, cpu_hotplug, cpuset, direct, dirty, driven_ops, fast_free, kcompactd, node_reclaim,
+    oom_exit, oom_kill, oom_memcg, pagevec, rmap_walk, slowpath, swap_state,
 )  # fmt: skip
 
 ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
-    *HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES, *COMMAND_ENTRIES, *WORKLOAD_ENTRIES,
-    *PRESSURE_ENTRIES, script.run_ordered, script.run_free, replay_ops.replay_slice,
+    *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES,
+    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, script.run_ordered, script.run_free,
+    replay_ops.replay_slice,
 )  # fmt: skip
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from emu.config import ConfigError, MachineConfig
+from emu.cpu.cpu_hotplug import CPUHP_ONLINE
 from emu.cpu.process import Handler
 from emu.machine import CMD_WORKLOAD, Machine
 from emu.mm.filemap import create_file
+from emu.salvage import forget_doubles, salvage, slots_of
 from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
-from emu.workload.run import PageSlot, Run
+from emu.workload.run import ORPHAN, PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.mm_types import AS_FILE, AS_SHMEM, MAX_MMS
 from emu.zone.task_stats import slowpath_total
-from shm.atomic import load_acquire
+from shm.atomic import cmpxchg, fetch_add, load_acquire, store_release
 from shm.loader import Progress
 from shm.struct import address_of, record_at, size_of
 
@@ -27,6 +31,7 @@ BUDGET = 1 << 16  # operations of a slice: a few milliseconds
 TURN = 1 << 12  # of a slice, where a CPU does several workloads in turns
 TASKS_PER_CPU = 8
 CMD_RELEASE = 7
+CMD_ADOPT = 8
 
 
 RECLAIM_EVENTS = (
@@ -55,6 +60,8 @@ class WorkloadReport:
     killed: int  # processes that the OOM killer took
     vmstat: dict[str, int]  # what reclaim and compaction counted, by the names of /proc/vmstat
     slowpath: dict[str, Any]  # passes through the slow path and their reasons, of all tasks
+    deaths: list[str] = field(default_factory=list)  # CPUs that went offline, and how
+    in_flight: int = 0  # pages that those had in hand, neither on a list nor in a slot
 
 
 MAX_PARTS = 8  # workloads that a CPU does in turns
@@ -72,7 +79,8 @@ def _slices(board: Board, index: int) -> int:
     names = list(WORKLOADS)
     budget = BUDGET if len(runs) == 1 else TURN
     going = list(runs)
-    while going and not load_acquire(m, "stop"):
+    while going and not load_acquire(m, "stop") and load_acquire(cpu, "hotplug") == CPUHP_ONLINE:
+        adopt(board, index)
         for run in list(going):
             if (run.deadline and time.monotonic_ns() >= run.deadline) or (run.target and run.ops >= run.target):
                 going.remove(run)
@@ -84,10 +92,24 @@ def _slices(board: Board, index: int) -> int:
     return sum(run.ops for run in runs)
 
 
+def adopt(board: Board, index: int) -> int:
+    """``do_exit()`` of what ran on CPUs that went offline: their runs' pages are freed here. Returns the blocks."""
+    given = 0
+    if run_of(board, 0).orphans:
+        for cpu in range(board.m.nr_cpus):
+            for run in (run_of(board, cpu, part) for part in range(MAX_PARTS)):
+                if run.orphan == ORPHAN and cmpxchg(run, "orphan", ORPHAN, index + 2) == ORPHAN:
+                    given += release_held(board.m, board.cpu(index), run)
+                    store_release(run, "orphan", 0)
+                    fetch_add(run_of(board, 0), "orphans", -1)
+    return given
+
+
 def _release(board: Board, index: int) -> int:
     """CMD_RELEASE: free what the workloads still hold."""
     runs = (run_of(board, index, part) for part in range(MAX_PARTS))
-    return sum(release_held(board.m, board.cpu(index), run) for run in runs if run.nr_slots)
+    own = sum(release_held(board.m, board.cpu(index), run) for run in runs if run.nr_slots)
+    return own + adopt(board, index)
 
 
 def parts_of(config: MachineConfig) -> list[str]:
@@ -114,10 +136,14 @@ class WorkloadRun:
         self.config = config
         pages = sum(config.node_bytes()) >> 12
         slots = pages // config.cpus + 1536  # of each part: one may want nearly all
-        handlers: dict[int, Handler] = {CMD_WORKLOAD: _slices, CMD_RELEASE: _release}
+        handlers: dict[int, Handler] = {CMD_WORKLOAD: _slices, CMD_RELEASE: _release, CMD_ADOPT: adopt}
         runs = config.cpus * MAX_PARTS * size_of(Run)
         table = runs + config.cpus * len(self.parts) * slots * size_of(PageSlot)
-        self.machine = Machine(config, script_size=table + 8192, handlers=handlers, progress=progress)
+        self.machine = Machine(
+            config, script_size=table + 8192, handlers=handlers, progress=progress, harmless=handlers
+        )  # fmt: skip
+        self.machine.hotplug.on_offline = self._orphan
+        self._wants: dict[tuple[int, int], int] = {}
         m = self.machine.m
         at = m.script + runs
         group = m.memcgs[0]
@@ -133,6 +159,7 @@ class WorkloadRun:
                 if not (WORKLOADS[name].tasks or WORKLOADS[name].file):
                     want = min(want, slots)
                 init_run(run, name, seed=(config.seed * 1000 + i) * MAX_PARTS + p, pages=want, order=order)
+                self._wants[i, p] = want
                 run.target = config.operations
                 run.first_task, run.nr_tasks = i * TASKS_PER_CPU + WORKLOADS[name].task, WORKLOADS[name].tasks
                 run.shared_file = shared
@@ -153,6 +180,44 @@ class WorkloadRun:
         """Reclaim's and compaction's events so far, those that happened."""
         events = self.machine.state(light=True)["vm_events"]
         return {name: n for name, n in events.items() if n and name.startswith(RECLAIM_EVENTS)}
+
+    # --- CPUs that go offline ---------------------------------------------------------------------------------------
+
+    def _parts_of(self, index: int) -> list[Run]:
+        return [run_of(self.machine.board, index, p) for p in range(len(self.parts))]
+
+    def _orphan(self, index: int) -> None:
+        """A CPU is gone: what its workload holds is to be freed by the others, and what it was freeing for another."""
+        for run in self.runs():
+            if run.orphan == index + 2:
+                forget_doubles(self.machine.m, run)
+                store_release(run, "orphan", ORPHAN)
+        for run in self._parts_of(index):
+            forget_doubles(self.machine.m, run)
+            if run.orphan == 0:
+                fetch_add(run_of(self.machine.board, 0), "orphans", 1)
+                store_release(run, "orphan", ORPHAN)
+
+    def release_orphans(self) -> None:
+        """Have it freed now; the CPUs must be idle."""
+        while run_of(self.machine.board, 0).orphans:
+            first = self.machine.hotplug.living()[0].index
+            self.machine.post(first, CMD_ADOPT)
+            self.machine.wait([first])
+
+    def restart(self, index: int) -> None:
+        """A CPU that is online again begins its workload anew, when all that it held is free."""
+        self.machine.wait_for(lambda: all(run.orphan == 0 for run in self._parts_of(index)))
+        for p, run in enumerate(self._parts_of(index)):
+            run.phase = run.position = run.held = run.mm = run.turn = 0
+            run.want = self._wants[index, p]
+        self.machine.post(index, CMD_WORKLOAD)
+
+    def held(self) -> tuple[list[int], list[int]]:
+        """The blocks that the workloads hold, pfns and orders, while the CPUs are idle."""
+        slots = [slots_of(self.machine.m, run) for run in self.runs()]
+        held = np.concatenate([s[s["pfn"] >= 0] for s in slots])
+        return held["pfn"].tolist(), held["order"].tolist()
 
     def post(self, operations: int) -> None:
         """Do so many more operations on each CPU, and wait for it."""
@@ -175,6 +240,7 @@ class WorkloadRun:
         self.machine.wait(cpus, tick=tick)
         seconds = time.perf_counter() - began
         self.release()
+        salvaged = salvage(self.machine, [], []) if self.machine.deaths else 0
         runs = self.runs()
         ops = sum(r.ops for r in runs)
         return WorkloadReport(
@@ -183,13 +249,16 @@ class WorkloadRun:
             [sum(r.by_order[o] for r in runs) for o in range(11)],
             [sum(r.ops for r in runs[i * len(self.parts) : (i + 1) * len(self.parts)]) for i in cpus],
             sum(r.killed for r in runs), self.counters(), slowpath_total(self.machine.m),
+            [str(death) for _, death in self.machine.deaths], salvaged,
         )  # fmt: skip
 
     def release(self) -> None:
         """Free everything that the workload holds."""
-        for i in range(self.config.cpus):
+        alive = [child.index for child in self.machine.hotplug.living()]
+        for i in alive:
             self.machine.post(i, CMD_RELEASE)
-        self.machine.wait(range(self.config.cpus))
+        self.machine.wait(alive)
+        self.release_orphans()
 
     def __enter__(self) -> WorkloadRun:
         self.machine.start()

@@ -36,12 +36,13 @@ from shm.point import NR_CONTEXTS, Party, Wait, point
 from shm.struct import At, Struct, embed, i32, i64, struct, u32
 
 __all__ = ["EDEADLK", "EOWNERDEAD", "Spinlock", "holder_of", "spin_is_locked", "spin_lock", "spin_lock_init",
-           "spin_trylock", "spin_unlock", "wait_position"]  # fmt: skip
+           "spin_skip_dead", "spin_trylock", "spin_unlock", "wait_position"]  # fmt: skip
 
 EDEADLK, EOWNERDEAD = 35, 130
 LOOK_NS = 100_000_000  # how long a parked waiter sleeps before it looks for dead processes
 LOOK_SPINS = 1 << 20  # and how long one that never parks spins
 STARVING_NS = 5_000_000
+SKIP_NS = 200_000
 WAKE_ALL, ANY = 0x7FFFFFFF, 0xFFFFFFFF
 PASSING = 1  # in Wait.lock: its ticket isn't known there
 
@@ -380,3 +381,24 @@ def _forget_parked(me: Party, lock: Spinlock, ticket: int) -> None:
                     wait.parked = 0
                     fetch_add(lock, "parked", -1)
         i += 1
+
+
+@core(cold=True)
+def spin_skip_dead(me: Party, lock: Spinlock, where: int) -> int:
+    """Have the tickets of dead processes that are in the queue now skipped, so that their parties may be used again.
+
+    0: none of them is left; ``-EOWNERDEAD`` and ``-EDEADLK`` as from :func:`spin_lock`. The last step is to take the
+    lock and give it back, which removes what the head of the queue had noted in its word.
+    """
+    end = load_acquire(lock, "tail")
+    while (load_acquire(lock, "head") - end) & 0x80000000 != 0:
+        serving = load_acquire(lock, "head")
+        told = _look_for_dead(me, lock)
+        if told != 0:
+            return told
+        if load_acquire(lock, "head") == serving:  # a living process's turn
+            futex_wait(lock, "wakeups", load_acquire(lock, "wakeups"), ANY, clock_ns() + SKIP_NS)
+    told = spin_lock(me, lock, where)
+    if told == 0:
+        spin_unlock(me, lock)
+    return told

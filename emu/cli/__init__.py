@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from emu.cli import ctl, explain, look, run, stress_irq, stress_lock, stress_oversubscribe
+from emu.cli import ctl, explain, look, run, stress_irq, stress_kill, stress_lock, stress_oversubscribe
 from emu.cli.common import UsageError, app
 
-__all__ = ["app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_lock", "stress_oversubscribe"]
+__all__ = [
+    "app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe",
+]  # fmt: skip
 
 
 def main() -> None:

@@ -47,6 +47,9 @@ def run(
     lock_stat: Annotated[
         bool, typer.Option("--lock-stat", help="Measure waiting for locks and holding them: proc/lock_stat.")
     ] = False,
+    on_death: Annotated[
+        str | None, typer.Option(help="A CPU's process is killed where nothing was half done: stop, or offline.")
+    ] = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
@@ -67,6 +70,7 @@ def run(
         operations=operations,
         seed=seed,
         lock_stat=lock_stat or None,
+        on_death=on_death,
     )
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)
@@ -80,6 +84,8 @@ def run(
                 f"{result.ops_per_second:,.0f}/s ({result.failed:,} allocations failed)"
             ),
             *reclaimed(result.vmstat, result.killed),
+            *(f"offline: {death}" for death in result.deaths),
+            *([f"pages in flight in their hands: {result.in_flight}"] if result.deaths else []),
             f"seed: {config.seed}",
         ]
         finish(

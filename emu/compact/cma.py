@@ -78,11 +78,14 @@ def claim(m: Machine, cpu: Cpu, cma: CmaArea, start: int, count: int, mask: int,
 @core(cold=True)
 def contig_under_mutex(m: Machine, cpu: Cpu, cma: CmaArea, pfn: int, count: int) -> int:
     """``alloc_contig_range()`` of a claimed part, one at a time in the machine."""
-    while cmpxchg(cma, "cma_mutex", 0, 1) != 0:
+    while True:
+        owner = cmpxchg(cma, "cma_mutex", 0, cpu.party.index + 1)
+        if owner == 0:
+            break
         if load_acquire(m, "stop") != 0:
             return -EINTR
         poll(m, cpu)
-        futex_wait(cma, "cma_mutex", 1, ANY, clock_ns() + 1_000_000)
+        futex_wait(cma, "cma_mutex", owner, ANY, clock_ns() + 1_000_000)
     ret = alloc_contig_range(m, cpu, pfn, pfn + count, MIGRATE_CMA, GFP_KERNEL)
     store_release(cma, "cma_mutex", 0)
     futex_wake(cma, "cma_mutex", 1, ANY)

@@ -77,7 +77,7 @@ def __cpuset_zone_allowed(m: Machine, cpu: Cpu, zone: Zone, gfp: int) -> bool:
 def cpuset_lock(m: Machine, cpu: Cpu) -> bool:
     """``cpuset_mutex``; false when the machine is being stopped."""
     point(cpu.party, S_MUTEX)
-    while cmpxchg(vm_at(m, m.vm), "cpuset_mutex", 0, 1) != 0:
+    while cmpxchg(vm_at(m, m.vm), "cpuset_mutex", 0, cpu.party.index + 1) != 0:
         if not cond_resched(m, cpu):
             return False
     return True

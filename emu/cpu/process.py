@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from emu.cpu.cpu_hotplug import CPUHP_ONLINE
 from emu.cpu.irq_signal import install_irq_handler
 from emu.cpu.workqueue import poll, sleep_on_doorbell
 from emu.zone.board import Board
@@ -85,10 +86,10 @@ def _leave(board: Board, parent: int) -> NoReturn:
 
 
 def cpu_main(board: Board, index: int, parent: int, core_number: int, handlers: dict[int, Handler]) -> NoReturn:
-    """A CPU's process: serve commands until the machine stops."""
+    """A CPU's process: serve commands until the machine stops, or the CPU is to go offline."""
     _become(board, f"cpu{index}", index, parent, core_number)
     m, cpu = board.m, board.cpu(index)
-    while not load_acquire(m, "stop"):
+    while not load_acquire(m, "stop") and load_acquire(cpu, "hotplug") == CPUHP_ONLINE:
         if load_acquire(cpu, "command") == cpu.answered:
             idle(m, cpu)
             continue

@@ -147,7 +147,7 @@ def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext
 
     A request for DMA memory on a machine that has none is not worth a word.
     """
-    if gfp_mask & __GFP_NOWARN != 0 or not ratelimit(vm_at(m, m.vm).nopage_rs):
+    if gfp_mask & __GFP_NOWARN != 0 or not ratelimit(cpu, vm_at(m, m.vm).nopage_rs):
         return
     if gfp_mask & __GFP_DMA != 0 and not has_managed_dma(m):
         return

@@ -15,6 +15,7 @@ from shm.spinlock import spin_lock, spin_unlock
 WORK_DRAIN = 1
 WORK_VMSTAT = 2
 WORK_LRU_ADD_DRAIN = 3
+WORK_CPU_DEAD = 4
 ANY = 0xFFFFFFFF
 WAKE_ALL = 0x7FFFFFFF
 TICK_NS = 100_000_000
@@ -53,22 +54,41 @@ def cpu_at(m: Machine, index: int) -> int:
 
 
 @core
+def insert_work(other: Cpu, kind: int, arg: int) -> bool:
+    """``insert_work()``, holding the queue's lock; false when it is full."""
+    if other.work_head - other.work_tail >= WORKS:
+        return False
+    work = other.works[other.work_head % WORKS]
+    work.kind = kind
+    work.arg = arg
+    store_release(other, "work_head", other.work_head + 1)
+    return True
+
+
+@core
 def queue_work_on(m: Machine, cpu: Cpu, target: int, kind: int, arg: int) -> None:
-    """``queue_work_on()``: waits for a slot when the target's queue is full."""
+    """``queue_work_on()``: waits for a slot when the target's queue is full.
+
+    Differs from 5.10: what is asked of a CPU that has gone offline is dropped, where a worker without a CPU would do
+    it; everything in this queue is about the pages and counters that a CPU has, and that one has none any more.
+    """
     other = cpu_record(m, cpu_at(m, target))
     queued = False
     while not queued:
         spin_lock(cpu.party, other.work_lock, S_QUEUE)
-        if other.work_head - other.work_tail < WORKS:
-            work = other.works[other.work_head % WORKS]
-            work.kind = kind
-            work.arg = arg
-            store_release(other, "work_head", other.work_head + 1)
-            queued = True
+        online = load_acquire(other, "online") != 0
+        queued = not online or insert_work(other, kind, arg)
         spin_unlock(cpu.party, other.work_lock)
+        if not online:
+            return
         if not queued:
             flush_work(m, cpu, target)
     ring_doorbell(other)
+
+
+@seam
+def cpu_dead_work(m: Machine, cpu: Cpu, dead: int) -> None:
+    """What a living CPU does for one that is dead (its index); its body is ``emu.cpu.cpu_hotplug``."""
 
 
 @seam
@@ -85,6 +105,8 @@ def run_work(m: Machine, cpu: Cpu) -> None:
             drain_local_pages(m, cpu, work.arg)
         elif work.kind == WORK_LRU_ADD_DRAIN:
             lru_add_drain_work(m, cpu)
+        elif work.kind == WORK_CPU_DEAD:
+            cpu_dead_work(m, cpu, work.arg)
         else:
             refresh_cpu_vm_stats(m, cpu, 1)
         store_release(cpu, "work_tail", cpu.work_tail + 1)
@@ -116,6 +138,12 @@ def flush_work(m: Machine, cpu: Cpu, target: int) -> None:
 
 
 @core
+def cpu_online(m: Machine, index: int) -> bool:
+    """``cpu_online()``"""
+    return load_acquire(cpu_record(m, cpu_at(m, index)), "online") != 0
+
+
+@core
 def has_pcps(m: Machine, index: int, zone: int) -> bool:
     """Whether a CPU has pages on its lists, of one zone (its offset) or of any (0)."""
     if zone != 0:
@@ -136,14 +164,17 @@ def drain_all_pages(m: Machine, cpu: Cpu, zone: int) -> None:
     ``pcp->count`` of other CPUs is read without a lock.
     """
     point(cpu.party, S_MUTEX)
-    while cmpxchg(m, "drain_busy", 0, 1) != 0:
+    while True:
+        owner = cmpxchg(m, "drain_busy", 0, cpu.party.index + 1)
+        if owner == 0:
+            break
         if zone == 0 or load_acquire(m, "stop") != 0:
             return
         poll(m, cpu)
-        futex_wait(m, "drain_busy", 1, ANY, clock_ns() + 1_000_000)
+        futex_wait(m, "drain_busy", owner, ANY, clock_ns() + 1_000_000)
     point(cpu.party, S_SEE_PCP)
     for index in range(m.nr_cpus):
-        if index != cpu.party.index and has_pcps(m, index, zone):
+        if index != cpu.party.index and cpu_online(m, index) and has_pcps(m, index, zone):
             queue_work_on(m, cpu, index, WORK_DRAIN, zone)
     drain_local_pages(m, cpu, zone)
     for index in range(m.nr_cpus):

@@ -74,12 +74,14 @@ def mem_hotplug_begin(m: Machine, cpu: Cpu) -> bool:
     """``mem_hotplug_begin()``: one operation at a time; false if the machine is stopped meanwhile."""
     vm = vm_at(m, m.vm)
     point(cpu.party, S_LOCK)
-    while cmpxchg(vm, "mem_hotplug_lock", 0, 1) != 0:
+    while True:
+        owner = cmpxchg(vm, "mem_hotplug_lock", 0, cpu.party.index + 1)
+        if owner == 0:
+            return True
         if load_acquire(m, "stop") != 0:
             return False
         poll(m, cpu)
-        futex_wait(vm, "mem_hotplug_lock", 1, ANY, clock_ns() + 1_000_000)
-    return True
+        futex_wait(vm, "mem_hotplug_lock", owner, ANY, clock_ns() + 1_000_000)
 
 
 @core(cold=True)

@@ -5,13 +5,15 @@ pages of their own in ``Cpu.scratch``: ``Cpu.batch`` is the argument of :func:`f
 ``free_unref_page_list()``, empty between them, and most functions here may use it.
 """
 
+from emu.cpu.cpu_hotplug import lru_add_drain_cpu
 from emu.cpu.free import SWAP_CLUSTER_MAX, __free_pages_ok, free_unref_page, free_unref_page_list
-from emu.cpu.workqueue import WORK_LRU_ADD_DRAIN, cpu_at, flush_work, lru_add_drain_work, queue_work_on
+from emu.cpu.workqueue import WORK_LRU_ADD_DRAIN, cpu_at, cpu_online, flush_work, lru_add_drain_work, queue_work_on
 from emu.mm.lruvec import lru_note_cost, lru_note_cost_page, lruvec_at, mem_cgroup_lruvec, mem_cgroup_page_lruvec
 from emu.mm.memcontrol import mem_cgroup_uncharge
 from emu.mm.pagevec_move import MOVE_ACTIVATE, MOVE_ADD, MOVE_DEACTIVATE_FILE, MOVE_TAIL, move_page
 from emu.mm.workingset import workingset_activation
 from emu.zone.buddy import FPI_NONE
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.list import INIT_LIST_HEAD, link_of, list_add
 from emu.zone.lru import del_page_from_lru_list, mod_zone_page_state, page_off_lru, page_to_nid
@@ -52,6 +54,7 @@ S_MOVE = site("pagevec_lru_move_fn:lru_lock")
 S_RELEASE = site("release_pages:lru_lock")
 S_PUT_LRU = site("__page_cache_release:lru_lock")
 S_PUT = site("put_page:put_page_testzero")
+S_LRU_PVECS = site("lru_pvecs.lock:local_lock")
 S_ROTATE = site("rotate_reclaimable_page:irqsave")
 S_SEE_PAGEVEC = site("lru_add_drain_all:read pagevec.nr")
 
@@ -186,9 +189,8 @@ def release_pages(m: Machine, cpu: Cpu, pvec: Pagevec) -> None:
 
 
 @core(cold=True)
-def pagevec_lru_move_fn(m: Machine, cpu: Cpu, which: int) -> None:
+def pagevec_lru_move_fn(m: Machine, cpu: Cpu, pvec: Pagevec, which: int) -> None:
     """``mm/swap.c:pagevec_lru_move_fn() (5.10)``: do with a pagevec's pages what it is for, then release them."""
-    pvec = cpu.pagevecs[which]
     locked = NO_NODE
     flags = 0
     moved = 0
@@ -214,10 +216,12 @@ def pagevec_lru_move_fn(m: Machine, cpu: Cpu, which: int) -> None:
 def pagevec_add(m: Machine, cpu: Cpu, which: int, pfn: int) -> None:
     """``pagevec_add()``, and what a full pagevec is for. The reference is the pagevec's now."""
     pvec = cpu.pagevecs[which]
+    critical_enter(cpu, S_LRU_PVECS)
     pvec.pages[pvec.nr] = pfn
     pvec.nr += 1
     if pvec.nr == PAGEVEC_SIZE:
-        pagevec_lru_move_fn(m, cpu, which)
+        pagevec_lru_move_fn(m, cpu, pvec, which)
+    critical_exit(cpu)
 
 
 @core
@@ -298,16 +302,31 @@ def deactivate_file_page(m: Machine, cpu: Cpu, pfn: int) -> None:
 
 
 @core
-def lru_add_drain(m: Machine, cpu: Cpu) -> None:
-    """``mm/swap.c:lru_add_drain() (5.10)``: empty this CPU's pagevecs."""
+def drain_pagevecs(m: Machine, cpu: Cpu, owner: Cpu) -> None:
+    """``lru_add_drain_cpu()``: empty the pagevecs of a CPU, this one or a dead one."""
+    critical_enter(cpu, S_LRU_PVECS)
     for which in range(NR_PAGEVECS):
-        if cpu.pagevecs[which].nr != 0:
+        pvec = owner.pagevecs[which]
+        if pvec.nr != 0:
             if which == PAGEVEC_ROTATE:
                 flags = local_irq_save(cpu, S_ROTATE)
-                pagevec_lru_move_fn(m, cpu, which)
+                pagevec_lru_move_fn(m, cpu, pvec, which)
                 local_irq_restore(m, cpu, flags)
             else:
-                pagevec_lru_move_fn(m, cpu, which)
+                pagevec_lru_move_fn(m, cpu, pvec, which)
+    critical_exit(cpu)
+
+
+@core
+def lru_add_drain(m: Machine, cpu: Cpu) -> None:
+    """``mm/swap.c:lru_add_drain() (5.10)``: empty this CPU's pagevecs."""
+    drain_pagevecs(m, cpu, cpu)
+
+
+@implements(lru_add_drain_cpu)
+def drain_dead_pagevecs(m: Machine, cpu: Cpu, dead: Cpu) -> None:
+    """``mm/swap.c:lru_add_drain_cpu() (5.10)`` of a CPU that doesn't run any more."""
+    drain_pagevecs(m, cpu, dead)
 
 
 @core(cold=True)
@@ -345,7 +364,7 @@ def lru_add_drain_all(m: Machine, cpu: Cpu) -> None:
     """
     point(cpu.party, S_SEE_PAGEVEC)
     for index in range(m.nr_cpus):
-        if index != cpu.party.index and has_pagevecs(m, index):
+        if index != cpu.party.index and cpu_online(m, index) and has_pagevecs(m, index):
             queue_work_on(m, cpu, index, WORK_LRU_ADD_DRAIN, 0)
     lru_add_drain(m, cpu)
     for index in range(m.nr_cpus):

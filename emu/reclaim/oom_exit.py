@@ -8,6 +8,7 @@ memory. :func:`reap_dead_task` is that one look; the task's own word ``dying`` l
 
 from emu.cpu.workqueue import cond_resched
 from emu.mm.exit import do_exit, exit_oom_victim, reap_areas
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.mm_types import (
     MMF_OOM_REAP_DONE, MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM, MMF_UNSTABLE, mm_at, mm_record, vm_at,
 )  # fmt: skip
@@ -124,9 +125,11 @@ def reap_dead_task(m: Machine, cpu: Cpu, k: int) -> bool:
 def exit_killed_tasks(m: Machine, cpu: Cpu) -> bool:
     """:func:`reap_dead_task` for all; true if there was one."""
     found = False
+    critical_enter(cpu, S_CLAIM)
     for k in range(vm_at(m, m.vm).nr_mms):
         if fatal_signal_pending(task_at(m, user_task(m, k))) and reap_dead_task(m, cpu, k):
             found = True
+    critical_exit(cpu)
     return found
 
 

@@ -166,7 +166,7 @@ def oom_kill_process(m: Machine, cpu: Cpu, oc: OomControl, why: int) -> None:
     victim = task_at(m, oc.chosen)
     if let_die(m, cpu, victim, S_KILL):
         return
-    if ratelimit(vm_at(m, m.vm).oom_rs):
+    if ratelimit(cpu, vm_at(m, m.vm).oom_rs):
         dump_header(m, cpu, oc, oc.chosen)
     __oom_kill_process(m, cpu, victim, why)
 
@@ -264,7 +264,7 @@ def alloc_pages_may_oom(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: All
     ac.did_some_progress = 0
     vm = vm_at(m, m.vm)
     point(cpu.party, S_OOM_LOCK)
-    if cmpxchg(vm, "oom_lock", 0, 1) != 0:
+    if cmpxchg(vm, "oom_lock", 0, cpu.party.index + 1) != 0:
         ac.did_some_progress = 1
         schedule_timeout_uninterruptible(m, cpu, NS_PER_JIFFY)
         return NULL

@@ -24,7 +24,7 @@ def oom_lock_killable(m: Machine, cpu: Cpu) -> bool:
     """``mutex_lock_killable(&oom_lock)``; false for a killed task, or when the machine is being stopped."""
     vm = vm_at(m, m.vm)
     point(cpu.party, S_OOM_LOCK)
-    while cmpxchg(vm, "oom_lock", 0, 1) != 0:
+    while cmpxchg(vm, "oom_lock", 0, cpu.party.index + 1) != 0:
         if fatal_signal_pending(task_at(m, cpu.current)) or not cond_resched(m, cpu):
             return False
     return True

@@ -6,4 +6,6 @@ General layout, one question a file:
 ``irq``            interrupts against allocation
 ``unsafe``         what happens without ``local_irq_save()``
 ``irq_source``     the process that raises them
+``kill``           CPU processes that are killed at random instants
+``sight``          what shared memory says of a frozen process
 """

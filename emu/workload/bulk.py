@@ -9,7 +9,7 @@ from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import alloc_pages
 from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at
 from emu.zone.mmzone import Cpu, Machine
-from shm.atomic import clock_ns
+from shm.atomic import barrier, clock_ns
 from shm.core import core, entry
 
 FILLING, FREEING = 0, 1
@@ -22,7 +22,8 @@ def fill(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     began = clock_ns()
     gfp = run.gfp
     order = run.order
-    held = run.held
+    before = run.held
+    held = before
     end = min((run.want + (1 << order) - 1) >> order, held + budget)
     while held < end:
         chunk = min(held + CHUNK, end)
@@ -34,6 +35,8 @@ def fill(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
             slot.pfn = pfn
             slot.order = order
             held += 1
+            barrier()
+            run.held = held
         if held < chunk:
             run.want = held << order  # that is all there is
             run.failed += 1
@@ -42,8 +45,7 @@ def fill(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
             break
         if not breathe(m, cpu):
             break
-    done = held - run.held
-    run.held = held
+    done = held - before
     run.by_order[order] += done
     run.allocs += done
     run.ops += done
@@ -61,8 +63,10 @@ def empty(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     while at < end:
         for i in range(at, min(at + CHUNK, end)):
             slot = slot_at(m, run.slots + i * SLOT_SIZE)
-            __free_pages(m, cpu, slot.pfn, order)
+            pfn = slot.pfn
             slot.pfn = -1
+            barrier()
+            __free_pages(m, cpu, pfn, order)
         at = min(at + CHUNK, end)
         if not breathe(m, cpu):
             break

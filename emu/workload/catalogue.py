@@ -16,11 +16,16 @@ from emu.workload.pagefault import pagefault
 from emu.workload.process import end_processes
 from emu.workload.run import SLOT_SIZE, Run, give_back, slot_at
 from emu.workload.thp import thp
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import as_entries, entry
+from shm.point import site
 
 __all__ = ["ORDER_WEIGHTS", "WORKLOADS", "WORKLOAD_ENTRIES", "Workload", "init_run", "release_held", "shares"]
+
+
+S_EXIT = site("release_held:do_exit")
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ ORDER_WEIGHTS = {0: 80, 1: 10, 2: 6, 3: 3, 9: 1}  # of ``orders``, unless told
 def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
     """Free everything that a workload still holds. Returns how many blocks that were."""
     given = 0
+    critical_enter(cpu, S_EXIT)
     end_processes(m, cpu, run)
     if run.file != 0:
         truncate_inode_pages(m, cpu, run.file, 0)
         truncate_inode_pages(m, cpu, run.tmpfs, 0)
+    critical_exit(cpu)
     while run.held > 0:
         if slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE).pfn < 0:  # bulk and rand were freeing in order
             run.held -= 1

@@ -7,13 +7,16 @@ inodes behind, which the slab shrinker takes back.
 from emu.mm.slab import kmem_cache_alloc, object_get, object_put
 from emu.mm.vfs import vfs_read, vfs_write
 from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.gfp import GFP_KERNEL
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.slab_types import CACHE_DENTRY, CACHE_INODE
 from shm.core import core, entry
+from shm.point import site
 
 HOT = 16  # one page in so many belongs to the part that is read again
 NAMES = 64  # that are looked up again and again
+S_FILECACHE = site("filecache:i_rwsem")
 KNOWN = -2  # a slot that remembers a name holds no page
 
 
@@ -64,10 +67,12 @@ def filecache_step(m: Machine, cpu: Cpu, run: Run) -> bool:
 def filecache(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     """A slice of reads, writes and lookups."""
     first = run.ops
+    critical_enter(cpu, S_FILECACHE)
     while run.ops - first < budget:
         if not filecache_step(m, cpu, run):
             run.failed += 1
         run.ops += 1
         if not breathe(m, cpu):
             break
+    critical_exit(cpu)
     return max(run.ops - first, 1)

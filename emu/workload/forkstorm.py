@@ -5,11 +5,13 @@ from emu.cpu.page_alloc import alloc_pages
 from emu.mm.mmap import mmap
 from emu.workload.process import alive, end_process, fork, leave, step, switch_to
 from emu.workload.run import SLOT_SIZE, Run, breathe, random_below, slot_at
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.gfp import __GFP_ACCOUNT, __GFP_ZERO, GFP_KERNEL
 from emu.zone.mm_types import COMMS, VM_EXEC, VM_WRITE
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import task_at, user_task
 from shm.core import core, entry
+from shm.point import site
 
 COMM_SH = COMMS.index("sh")
 STACK_ORDER = 2
@@ -17,6 +19,7 @@ STACK_GFP = GFP_KERNEL | __GFP_ACCOUNT | __GFP_ZERO
 PAGES = 96  # of its own, at most
 LIBRARY = 512  # where the library is mapped: behind another page table
 LIBRARY_PAGES = 256
+S_FORKSTORM = site("forkstorm:mmap_lock")
 TOUCHES = 24  # between two looks at whether the process ends
 
 
@@ -80,6 +83,7 @@ def forkstorm(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
         for i in range(run.nr_tasks):
             slot_at(m, run.slots + i * SLOT_SIZE).pfn = -1
         run.held = run.nr_tasks
+    critical_enter(cpu, S_FORKSTORM)
     while run.ops - first < budget:
         i = run.turn
         run.turn = (i + 1) % run.nr_tasks
@@ -91,4 +95,5 @@ def forkstorm(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
             drop_stack(m, cpu, run, i)
         if not breathe(m, cpu):
             break
+    critical_exit(cpu)
     return max(run.ops - first, 1)

@@ -7,13 +7,16 @@ from emu.mm.mlock import mlock
 from emu.mm.mmap import mmap, munmap
 from emu.workload.process import alive, end_process, fork, leave, step, switch_to
 from emu.workload.run import Run, breathe, random_below
+from emu.zone.critical import critical_enter, critical_exit
 from emu.zone.mm_types import COMMS, VM_WRITE
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import core, entry
+from shm.point import site
 
 COMM_HOG = COMMS.index("hog")
 LOCKED = 64  # one page in so many is locked
 PARTS = 4  # of its area; one is freed at a time
+S_HOG = site("hog:mmap_lock")
 LIFE = 4  # touches of each page, on average, before the process ends and a new one starts
 
 
@@ -56,7 +59,9 @@ def hog_touch(m: Machine, cpu: Cpu, run: Run) -> bool:
 def hog(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
     """A slice: the process touches pages; when it ends, is killed or gets no memory, the next one starts."""
     first = run.ops
+    critical_enter(cpu, S_HOG)
     if run.mm == 0 and not hog_start(m, cpu, run):
+        critical_exit(cpu)
         run.ops += 1
         return 1 if breathe(m, cpu) else 0
     switch_to(m, cpu, run.first_task)
@@ -71,4 +76,5 @@ def hog(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
         end_process(m, cpu, run, run.first_task)
         run.mm = 0
         run.rounds += 1
+    critical_exit(cpu)
     return max(run.ops - first, 1)

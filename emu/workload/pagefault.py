@@ -6,7 +6,7 @@ from emu.zone.gfp import __GFP_ACCOUNT, __GFP_ZERO, GFP_HIGHUSER_MOVABLE, GFP_KE
 from emu.zone.list import INIT_LIST_HEAD, list_add_tail
 from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import pfn_to_page
-from shm.atomic import fetch_add
+from shm.atomic import barrier, fetch_add
 from shm.core import core, entry
 
 FAULTING, EXITING = 0, 1
@@ -21,8 +21,9 @@ def free_batch(m: Machine, cpu: Cpu, run: Run) -> None:
     """What ``release_pages()`` does on exit: up to 32 single pages as one ``free_unref_page_list()``."""
     INIT_LIST_HEAD(m, cpu.batch)
     for _ in range(min(TLB_BATCH, run.held)):
+        page = page_record(m, pfn_to_page(m, slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE).pfn))
         run.held -= 1
-        page = page_record(m, pfn_to_page(m, slot_at(m, run.slots + run.held * SLOT_SIZE).pfn))
+        barrier()
         if fetch_add(page, "refcount", -1) == 1:
             list_add_tail(m, page.lru, cpu.batch)
         run.ops += 1

@@ -10,11 +10,11 @@ from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import alloc_pages
 from emu.cpu.workqueue import poll
 from emu.zone.mmzone import Cpu, Machine
-from shm.atomic import load_acquire
+from shm.atomic import barrier, load_acquire
 from shm.core import core
 from shm.struct import Array, At, Struct, array, i32, i64, struct
 
-__all__ = ["PageSlot", "Run", "breathe", "give_back", "random_below", "slot_at", "take"]
+__all__ = ["ORPHAN", "PageSlot", "Run", "breathe", "give_back", "random_below", "slot_at", "take"]
 
 
 @struct
@@ -57,6 +57,9 @@ class Run(Struct):
     rounds: int = i64()
     killed: int = i64()  # processes that the OOM killer took
     by_order: Array[int] = array(i64, 11)
+    # what became of a CPU that is offline
+    orphan: int = i32()  # ORPHAN: its slots are to be released by whoever comes; from 2 on: CPU + 2 is at it
+    orphans: int = i32()  # of the first record: how many there are
 
 
 @struct
@@ -69,6 +72,7 @@ class PageSlot(Struct):
 
 slot_at = At(PageSlot)
 SLOT_SIZE = 16
+ORPHAN = 1
 
 
 @core(inline=True)
@@ -94,6 +98,7 @@ def take(m: Machine, cpu: Cpu, run: Run, gfp: int, order: int) -> bool:
     slot = slot_at(m, run.slots + run.held * SLOT_SIZE)
     slot.pfn = pfn
     slot.order = order
+    barrier()
     run.held += 1
     run.by_order[order] += 1
     return True
@@ -101,14 +106,23 @@ def take(m: Machine, cpu: Cpu, run: Run, gfp: int, order: int) -> bool:
 
 @core(inline=True)
 def give_back(m: Machine, cpu: Cpu, run: Run, index: int) -> None:
-    """Free the block of a slot; the last slot's block moves into the gap."""
+    """Free the block of a slot; the last slot's block moves into the gap.
+
+    Whoever is killed on the way leaves no slot with a block that is free, or that isn't the slot's.
+    """
     slot = slot_at(m, run.slots + index * SLOT_SIZE)
     pfn = slot.pfn
     order = slot.order
-    run.held -= 1
-    last = slot_at(m, run.slots + run.held * SLOT_SIZE)
-    slot.pfn = last.pfn
+    last = slot_at(m, run.slots + (run.held - 1) * SLOT_SIZE)
+    moved = last.pfn
+    slot.pfn = -1
+    barrier()
     slot.order = last.order
+    barrier()
+    slot.pfn = moved
+    barrier()
+    run.held -= 1
+    barrier()
     run.ops += 1
     run.frees += 1
     __free_pages(m, cpu, pfn, order)

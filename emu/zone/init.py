@@ -47,6 +47,7 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     m.mem_map_link = layout.mem_map >> 2
     m.max_pfn = shape.max_pfn
     m.nr_cpus, m.nr_nodes, m.nr_online_nodes = len(shape.cpu_node), shape.nodes, shape.nodes
+    m.nr_online_cpus = m.nr_cpus
     m.nr_daemons = shape.daemons
     m.nr_parties = m.nr_cpus + m.nr_daemons + shape.extra_parties
     m.gfp_allowed_mask = GFP_BITS_MASK

@@ -1,4 +1,4 @@
-"""The spinlocks of a machine by name: what a dead or stuck process held, and what has to be free at rest."""
+"""The locks of a machine by name: what a dead or stuck process held, and what has to be free at rest."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from emu.zone.slab_types import SLAB_CACHE_NAMES, SlabArea
 from shm.spinlock import Spinlock
 from shm.struct import address_of, record_at
 
-__all__ = ["locks_of", "party_name"]
+__all__ = ["locks_of", "mutexes_of", "party_name"]
 
 
 def party_name(m: Machine, index: int) -> str:
@@ -44,4 +44,14 @@ def locks_of(m: Machine) -> Iterator[tuple[str, Spinlock]]:
         ("si_lock of swap", vm.swap.si_lock), ("swap_lock of swap", vm.swap.swap_lock),
         ("queue_lock of the disk", vm.disk.queue_lock), ("bw_lock of writeback", vm.wb.bw_lock),
         ("bitmap_lock of CMA", vm.cma.bitmap_lock), ("oom_reaper_lock", vm.oom_reaper_lock),
+    )  # fmt: skip
+
+
+def mutexes_of(m: Machine) -> Iterator[tuple[str, int]]:
+    """The sleeping locks, and those that are only ever tried: each one's owner, index + 1; 0: nobody."""
+    vm = vm_of(m)
+    yield from (
+        ("pcpu_drain_mutex", m.drain_busy), ("cma_mutex", vm.cma.cma_mutex), ("oom_lock", vm.oom_lock),
+        ("cpuset_mutex", vm.cpuset_mutex), ("mem_hotplug_lock", vm.mem_hotplug_lock),
+        ("lock of nopage_rs", vm.nopage_rs.lock), ("lock of oom_rs", vm.oom_rs.lock),
     )  # fmt: skip

@@ -225,7 +225,7 @@ class CmaArea(Struct):
     count: int = i64()
     bitmap: int = fixed(i64)  # offset of a Slot for every 32 pages
     bitmap_lock: Spinlock = embed(Spinlock)
-    cma_mutex: int = u32()  # one allocation at a time
+    cma_mutex: int = u32()  # one allocation at a time: its index + 1
 
 
 PAGE_WAIT_TABLE = 256
@@ -308,7 +308,7 @@ class Vm(Struct):
     no_cpuset_cookie: int = i32()
     no_zonelist_cookie: int = i32()
     # the OOM killer
-    oom_lock: int = u32()
+    oom_lock: int = u32()  # of these locks: the owner's index + 1
     oom_victims: AtomicLong = embed(AtomicLong)
     oom_reaper_list: Array[int] = array(i32, 16)  # numbers of the user tasks to reap, from 1
     oom_reaper_nr: int = i64()

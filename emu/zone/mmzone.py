@@ -29,16 +29,11 @@ MIGRATE_ISOLATE = 5
 MIGRATE_TYPES = 6
 MIGRATETYPE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 
-ZONE_DMA = 0
-ZONE_DMA32 = 1
-ZONE_NORMAL = 2
-ZONE_MOVABLE = 3
+ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = 0, 1, 2, 3
 MAX_NR_ZONES = 4
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 
-MAX_NUMNODES = 8
-MAX_CPUS = 256
-MAX_MEMCGS = 8
+MAX_NUMNODES, MAX_CPUS, MAX_MEMCGS = 8, 256, 8
 NR_WMARK = 3
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
@@ -354,6 +349,9 @@ class Cpu(Struct):
     scratch: Array[ListHead] = array(ListHead, 16)  # heads of the lists that reclaim and compaction keep while they run
     capture_order: int = i32()
     capture_page: int = i64()  # the captured pfn + 1
+    critical: int = i32()  # sections entered whose half-done work no spinlock tells of (emu.zone.critical)
+    critical_site: int = u32()  # the outermost of them
+    hotplug: int = u32()  # CPUHP_* of emu.cpu.cpu_hotplug
 
 
 PD_INIT_ON_ALLOC = 1
@@ -392,6 +390,8 @@ class Machine(Struct):
     nr_online_nodes: int = i32()
     ring_capacity: int = fixed(i32)
     policy_zone: int = i32()
+    nr_online_cpus: int = i32()
+    cpu_offlines: int = i32()  # how often a CPU went offline
     # switches (static branches and boot parameters)
     gfp_allowed_mask: int = i64()
     cpusets_enabled: int = i32()
@@ -422,7 +422,7 @@ class Machine(Struct):
     stop: int = u32()  # asks all loops to end at their next step
     parent_bell: int = u32()  # grows when a CPU has an answer for the parent
     broken: int = i32()
-    drain_busy: int = u32()  # pcpu_drain_mutex
+    drain_busy: int = u32()  # pcpu_drain_mutex: its owner's index + 1
     nodes: Array[Node] = array(Node, MAX_NUMNODES)
     jiffies: int = i64()
     memcgs: Array[Memcg] = array(Memcg, MAX_MEMCGS)

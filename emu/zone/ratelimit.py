@@ -1,5 +1,6 @@
 """Rate limits of reports (``lib/ratelimit.c`` (5.10))."""
 
+from emu.zone.mmzone import Cpu
 from shm.atomic import clock_ns, cmpxchg, store_release
 from shm.core import core
 from shm.struct import Struct, i64, struct, u32
@@ -14,16 +15,16 @@ class RateLimit(Struct):
     begin: int = i64()  # CLOCK_MONOTONIC ns of the interval's start; 0: none yet
     printed: int = i64()
     missed: int = i64()
-    lock: int = u32()
+    lock: int = u32()  # its holder's index + 1
     _hole: int = u32()
 
 
 @core(cold=True)
-def ratelimit(rs: RateLimit) -> bool:
+def ratelimit(cpu: Cpu, rs: RateLimit) -> bool:
     """``___ratelimit()``: may this report go out? Whoever finds the state locked is one too many."""
     if rs.interval_ns == 0:
         return True
-    if cmpxchg(rs, "lock", 0, 1) != 0:
+    if cmpxchg(rs, "lock", 0, cpu.party.index + 1) != 0:
         return False
     now = clock_ns()
     if rs.begin == 0:

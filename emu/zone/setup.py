@@ -4,7 +4,7 @@ from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.mmzone import (
     MAX_NR_ZONES, PAGE_SHIFT, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Cpu, Machine, Node, Zone, nodestat_at, pageset_at,
 )  # fmt: skip
-from emu.zone.mmzone import NODESTAT_SIZE, PAGESET_SIZE
+from emu.zone.mmzone import CPU_SIZE, NODESTAT_SIZE, PAGESET_SIZE, cpu_record
 from emu.zone.watermark import high_wmark_pages, low_wmark_pages, min_wmark_pages
 from shm.core import core, entry
 from shm.point import site
@@ -89,21 +89,28 @@ def setup_per_zone_lowmem_reserve(m: Machine) -> None:
 def calculate_normal_threshold(m: Machine, zone: Zone) -> int:
     """``mm/vmstat.c:calculate_normal_threshold() (5.10)``: grows with CPUs and memory, at most 125."""
     mem = zone.managed_pages >> (27 - PAGE_SHIFT)
-    return min(125, 2 * fls(m.nr_cpus) * (1 + fls(mem)))
+    return min(125, 2 * fls(m.nr_online_cpus) * (1 + fls(mem)))
 
 
 @core
 def calculate_pressure_threshold(m: Machine, zone: Zone) -> int:
     """``mm/vmstat.c:calculate_pressure_threshold() (5.10)``: so low that drift can't hide a breach of min."""
     distance = low_wmark_pages(zone) - min_wmark_pages(zone)
-    return min(125, max(1, distance // m.nr_cpus))
+    return min(125, max(1, distance // m.nr_online_cpus))
+
+
+@core
+def has_thresholds(m: Machine, party: int) -> bool:
+    """``for_each_online_cpu()``: CPUs that are online; and daemons, which have per-cpu counters here."""
+    return party >= m.nr_cpus or cpu_record(m, m.cpus + party * CPU_SIZE).online != 0
 
 
 @core
 def set_threshold(m: Machine, zone: Zone, threshold: int) -> None:
     """The zone's ``stat_threshold`` on every CPU."""
     for c in range(m.nr_parties):
-        pageset_at(m, zone.pageset + c * PAGESET_SIZE).stat_threshold = threshold
+        if has_thresholds(m, c):
+            pageset_at(m, zone.pageset + c * PAGESET_SIZE).stat_threshold = threshold
 
 
 @core
@@ -133,11 +140,12 @@ def refresh_zone_stat_thresholds(m: Machine) -> None:
             set_threshold(m, zone, threshold)
             largest = max(largest, threshold)
             tolerate_drift = low_wmark_pages(zone) - min_wmark_pages(zone)
-            max_drift = m.nr_cpus * threshold
+            max_drift = m.nr_online_cpus * threshold
             if max_drift > tolerate_drift:
                 zone.percpu_drift_mark = high_wmark_pages(zone) + max_drift
         for c in range(m.nr_parties):
-            nodestat_at(m, node.per_cpu_nodestats + c * NODESTAT_SIZE).stat_threshold = largest
+            if has_thresholds(m, c):
+                nodestat_at(m, node.per_cpu_nodestats + c * NODESTAT_SIZE).stat_threshold = largest
 
 
 @core

@@ -23,6 +23,7 @@ from emu.zone.vmstat_items import (
 __all__ = ["ZONE_RULES", "managed_is_conserved", "numa_totals"]
 Findings = Iterator[str]
 DEFAULT_BOOST_FACTOR = 15000
+MOST_DIFFERENTIAL = 125
 
 # --- a zone's lists ---------------------------------------------------------------------------------------------------
 
@@ -168,6 +169,8 @@ def free_cma_is_counted(z: Census) -> Findings:
 def diffs_are_small(z: Census) -> Findings:
     """A CPU's differentials stay within its threshold, or what it was while kswapd slept or worked."""
     normal = max(calculate_normal_threshold(z.m, z.zone), calculate_pressure_threshold(z.m, z.zone))
+    if z.m.cpu_offlines:  # with another number of CPUs they were others
+        normal = MOST_DIFFERENTIAL
     for party in range(z.m.nr_parties):
         p = pageset_of(z.m, z.zone, party)
         limit = max(p.stat_threshold, normal)

@@ -43,7 +43,9 @@ def nodes_with_cpus(m: Machine) -> int:
     """Bit mask of the nodes whose ``cpumask_of_node()`` isn't empty."""
     mask = 0
     for i in range(m.nr_cpus):
-        mask |= 1 << cpu_record(m, m.cpus + i * CPU_SIZE).node
+        other = cpu_record(m, m.cpus + i * CPU_SIZE)
+        if other.online != 0:
+            mask |= 1 << other.node
     return mask
 
 

@@ -23,6 +23,7 @@ from shm.spinlock import (
     spin_is_locked,
     spin_lock,
     spin_lock_init,
+    spin_skip_dead,
     spin_trylock,
     spin_unlock,
 )  # fmt: skip
@@ -61,6 +62,11 @@ def try_take(me: Party, s: Shared, where: int) -> bool:
 @entry
 def drop(me: Party, s: Shared) -> None:
     spin_unlock(me, s.lock)
+
+
+@entry
+def skip(me: Party, s: Shared, where: int) -> int:
+    return spin_skip_dead(me, s.lock, where)
 
 
 @entry
@@ -319,6 +325,29 @@ def test_killed_waiters_are_skipped(made: Crew) -> None:
     assert made.reap(1, 4, seconds=1) == [0, 0]
     assert list(made.shared.log)[:2] == [1, 4]
     assert (made.shared.lock.dead_holder, made.shared.lock.parked) == (0, 0)
+
+
+def test_tickets_of_the_dead_are_skipped_at_once_and_the_living_keep_theirs(made: Crew) -> None:
+    """Then their places in the party table may be used again."""
+    me, lock = made.parties[MANY], made.shared.lock
+    take(me, made.shared, HERE)
+    for i in range(3):
+        made.fork(i, sign, HERE)
+        queued(made, i + 1)
+        in_line(made, i)
+    for i in (0, 2):
+        made.kill(i)
+    made.reap(0, 2)
+    drop(me, made.shared)
+    assert skip(me, made.shared, THERE) == 0
+    assert made.reap(1, seconds=1) == [0]
+    assert list(made.shared.log)[:1] == [1]
+    assert (lock.word, lock.head - lock.tail, lock.parked) == (0, 0, 0)
+
+
+def test_nothing_to_skip(made: Crew) -> None:
+    assert skip(made.parties[MANY], made.shared, THERE) == 0
+    assert (made.shared.lock.word, made.shared.lock.tail) == (0, 0)
 
 
 def test_a_holder_that_is_only_slow_is_not_given_up(made: Crew) -> None:

@@ -66,7 +66,7 @@ def test_threshold_grows_with_cpus_and_memory(cpus: int, managed: int) -> None:
     from emu.zone.mmzone import Machine
 
     m, zone = Machine(), Zone()
-    m.nr_cpus, zone.managed_pages = cpus, managed
+    m.nr_cpus, m.nr_online_cpus, zone.managed_pages = cpus, cpus, managed
     assert calculate_normal_threshold(m, zone) == naive.threshold(cpus, managed)
 
 
