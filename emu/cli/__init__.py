@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from emu.cli import ctl, explain, look, run, stress_irq, stress_oversubscribe
+from emu.cli import ctl, explain, look, run, stress_irq, stress_oversubscribe, stress_slowpath
 from emu.cli.common import UsageError, app
 
-__all__ = ["app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_oversubscribe"]
+__all__ = ["app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_oversubscribe", "stress_slowpath"]
 
 
 def main() -> None:
