@@ -106,17 +106,20 @@ def _spent(report: SlowpathReport) -> Table:
 
 def _drains(report: SlowpathReport) -> list[str]:
     d, calls = report.drain, report.drain["drains"] + report.drain["drains_busy"]
-    direct = report.times["drain_all_pages"]
-    done = max(d["drains"], 1)
+    direct, spent, works = report.times["drain_all_pages"], report.spent["drain_all_pages"], d["drain_works"]
     return [
-        f"drain_all_pages: {calls:,} calls; {d['drains_busy']:,} found another one going on and returned at once; "
-        f"{d['drains']:,} done, {direct:,} of them in direct reclaim, {duration(report.spent['drain_all_pages'])} there",
-        f"  {d['drain_works']:,} works queued for other CPUs ({d['drain_works'] / done:.2f} a drain), "
-        f"{d['drains_empty']:,} found nothing; pages drained: {d['drained_remote']:,} of other CPUs, "
-        f"{d['drained_local']:,} of its own",
-        f"  left behind: {d['missed_cpus']:,} times a CPU that had no pages when it was looked at had some in the end "
-        f"({d['missed_pages']:,} pages), {d['refilled_cpus']:,} times one that drained ({d['refilled_pages']:,} pages)",
-    ]  # fmt: skip
+        f"drain_all_pages: {calls:,} calls, {d['drains_busy']:,} of them found another one going on and returned",
+        (
+            f"  {d['drains']:,} done, {direct:,} of them by allocations, which took {duration(spent)}; {works:,} works "
+            f"queued for other CPUs ({works / max(d['drains'], 1):.2f} a drain), {d['drains_empty']:,} found nothing"
+        ),
+        f"  pages drained: {d['drained_remote']:,} of other CPUs, {d['drained_local']:,} of its own",
+        (
+            f"  left behind: {d['missed_cpus']:,} times a CPU that had no pages when it was looked at had some in the "
+            f"end ({d['missed_pages']:,} pages), {d['refilled_cpus']:,} times one that had drained "
+            f"({d['refilled_pages']:,} pages)"
+        ),
+    ]
 
 
 def _kswapd(report: SlowpathReport) -> list[str]:
@@ -125,8 +128,10 @@ def _kswapd(report: SlowpathReport) -> list[str]:
     stalls = sum(n for name, n in v.items() if name.startswith("allocstall"))
     slept = ", ".join(f"{name} {duration(ns)}" for name, ns in report.daemons_spent.items() if ns) or "nothing"
     return [
-        f"kswapd: woken {report.drain['kswapd_wakes']:,} times; allocstall {stalls:,}, "
-        + ", ".join(f"{name} {v[name]:,}" for name in names),
+        (
+            f"kswapd: woken {report.drain['kswapd_wakes']:,} times; allocstall {stalls:,}, "
+            + ", ".join(f"{name} {v[name]:,}" for name in names)
+        ),
         f"daemons waited for: {slept}",
     ]
 
@@ -140,21 +145,30 @@ def slowpath_lines(report: SlowpathReport) -> list[str]:
         console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     total = report.total
+    killed = [f"{report.killed} processes killed for memory"] if report.killed else []
     return [
-        f"slowpath: {report.cpus} CPUs, {report.memory >> 20} MiB, swap {report.swap >> 20} MiB: "
-        f"{report.operations:,} operations in {report.seconds:.2f} s, {rate:,.0f}/s; "
-        f"{total.attempts:,} allocations, {total.slow:,} through the slow path, {total.failures.failed:,} failed; "
-        f"{report.elsewhere:,} slow paths elsewhere (page cache, page faults)",
-        "", *(line.rstrip() for line in text.splitlines()),
-        *_drains(report), *_kswapd(report),
-        f"at a failure, on average: {report.pcp_pages_per_failure:.0f} pages on other CPUs' lists, "
-        f"{report.reserve_pages_per_failure:.0f} free in the highatomic reserve",
-        *([f"{report.killed} processes killed for memory"] if report.killed else []),
+        (
+            f"slowpath: {report.cpus} CPUs, {report.memory >> 20} MiB, swap {report.swap >> 20} MiB: "
+            f"{report.operations:,} operations in {report.seconds:.2f} s, {rate:,.0f}/s"
+        ),
+        (
+            f"{total.attempts:,} allocations, {total.slow:,} through the slow path, {total.failures.failed:,} failed; "
+            f"{report.elsewhere:,} slow paths elsewhere (page cache, page faults)"
+        ),
+        "",
+        *(line.rstrip() for line in text.splitlines()),
+        *_drains(report),
+        *_kswapd(report),
+        (
+            f"at a failure, on average: {report.pcp_pages_per_failure:.0f} pages on other CPUs' lists, "
+            f"{report.reserve_pages_per_failure:.0f} free in the highatomic reserve"
+        ),
+        *killed,
         "validate: clean" if not report.problems else f"validate: {len(report.problems)} problems",
         *(f"  {problem}" for problem in report.problems[:20]),
         f"configuration: {_configured(report)}",
         f"seed: {report.seed}",
-    ]  # fmt: skip
+    ]
 
 
 def _configured(report: SlowpathReport) -> str:

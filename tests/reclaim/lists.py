@@ -11,7 +11,6 @@ from emu.mm.page_table import pte_alloc
 from emu.mm.pagevec import (
     lru_add_drain,
     lru_cache_add_inactive_or_unevictable,
-    mark_page_lazyfree,
     put_page,
 )  # fmt: skip
 from emu.mm.rmap_walk import page_add_file_rmap, page_add_new_anon_rmap
@@ -115,7 +114,6 @@ def requeue(m: Machine, lruvec: Lruvec, lru: int, pfn: int) -> None:
 
 
 write_done = _published(end_page_writeback)
-lazyfree = _published(mark_page_lazyfree)
 drain = _published(lru_add_drain)
 dirty = _published(set_page_dirty)
 writeback = _published(set_page_writeback)
@@ -128,7 +126,6 @@ LIST_ENTRIES = [
     dirty,
     writeback,
     write_done,
-    lazyfree,
     *as_entries(create_file, disk_round),
 ]
 

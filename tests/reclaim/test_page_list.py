@@ -3,7 +3,7 @@
 import pytest
 
 from emu.zone.gfp import __GFP_IO, __GFP_RECLAIM, GFP_KERNEL, GFP_NOFS, PF_KSWAPD, PF_SWAPWRITE
-from emu.zone.mm_types import AS_SHMEM, PTE_PRESENT, PTE_SHIFT, PTE_SWAP, PTE_YOUNG, VM_EXEC, VM_LOCKED
+from emu.zone.mm_types import AS_SHMEM, PTE_PRESENT, PTE_SWAP, PTE_YOUNG, VM_EXEC, VM_LOCKED
 from emu.zone.page import (
     PG_active,
     PG_dirty,
@@ -23,7 +23,6 @@ from emu.zone.vmstat_items import (
     NR_VMSCAN_WRITE,
     PGACTIVATE,
     PGDEACTIVATE,
-    PGLAZYFREED,
     PGREFILL,
     PGSCAN_ANON,
     PGSCAN_DIRECT,
@@ -51,7 +50,6 @@ from tests.reclaim.lists import (
     UNEVICTABLE,
     Lists,
     dirty,
-    lazyfree,
     map_page,
     write_done,
     writeback,
@@ -345,22 +343,6 @@ def test_tmpfs_goes_to_swap(swapping: Lists) -> None:
     lists.run_disk()
     assert run(lists, INACTIVE_ANON) == 2
     assert lists.swap.inuse_pages == 2
-
-
-def test_lazily_freed_pages_are_dropped(swapping: Lists) -> None:
-    lists = swapping
-    lists.space()
-    p = lists.fill_anon(2)
-    for i, q in enumerate(p):
-        lists.pte(1, i).value &= ~4  # madvise() cleans the entries
-        lazyfree(lists.m, lists.b.cpu(), q)
-    lists.drain()
-    assert lists.on(INACTIVE_FILE) == [*reversed(p)]
-    lists.pte(1, 1).value |= 4  # and the second is written to again
-    assert run(lists) == 1
-    assert lists.count(PGLAZYFREED) == 1 and lists.swap.inuse_pages == 0
-    assert lists.pte(1, 0).value == 0 and lists.pte(1, 1).value >> PTE_SHIFT == p[1]
-    assert lists.on(ACTIVE_ANON) == [p[1]]
 
 
 # --- active lists -----------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from emu.zone.gfp import (
     PF_KTHREAD,
 )  # fmt: skip
 from emu.zone.init_vm import kswapd_party, vm_of
-from emu.zone.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_UNMOVABLE
+from emu.zone.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
 from emu.zone.sched import TASK_SIZE
 from emu.zone.slow_types import SPENT_DRAIN, SPENT_NAMES
 from emu.zone.task_stats import drain_costs, slow_costs
@@ -157,7 +157,7 @@ def test_a_page_that_goes_to_the_reserve_is_of_no_use() -> None:
             assert b.alloc(gfp=QUIET_NOWAIT) == -1
         assert verdicts(b) == NONE
         core.set_pageblock_migratetype(b.m, pfn, MIGRATE_UNMOVABLE)
-        b.page(pfn).index = MIGRATE_UNMOVABLE
+        b.page(pfn).index = MIGRATE_MOVABLE  # of the list that it is on
 
 
 @pytest.mark.parametrize("second", ["listed", "buddy", "apart", "taken"])
@@ -212,8 +212,7 @@ def test_memory_that_has_come_meanwhile_is_late_and_nothing_else() -> None:
 
 
 def test_nothing_is_counted_while_nobody_measures() -> None:
-    with measured(one_zone(8192, 2)) as b, nothing_free(b):
-        vm_of(b.m).slow_stat.measured = 0
+    with bench(one_zone(8192, 2)) as b, nothing_free(b):
         with b.kernel_thread():
             assert b.alloc(gfp=GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN) == -1
         core.drain_all_pages(b.m, b.cpu(), 0)
@@ -336,7 +335,11 @@ def check(report: SlowpathReport) -> None:
     assert report.problems == []
 
 
-SMALL = {**DEFAULTS, "cpus": 2, "memory": "64M", "swap": "32M", "pin": False, "operations": 60_000}
+def free_pages(work: SlowpathRun) -> int:
+    return sum(int(z.vm_stat[NR_FREE_PAGES].counter) for z in work.machine.m.nodes[0].node_zones)
+
+
+SMALL = {**DEFAULTS, "cpus": 2, "memory": "64M", "swap": "32M", "pin": False, "operations": 20_000}
 
 
 @pytest.mark.compiled
@@ -344,25 +347,22 @@ SMALL = {**DEFAULTS, "cpus": 2, "memory": "64M", "swap": "32M", "pin": False, "o
 def test_a_small_run_adds_up() -> None:
     report = stress_slowpath(make_config(SMALL, "test"))
     check(report)
-    assert report.total.slow > 0 and report.vmstat["pageoutrun"] > 0 and report.operations >= 2 * 60_000
+    assert report.total.slow > 0 and report.vmstat["pageoutrun"] > 0 and report.operations >= 2 * 20_000
     assert any(zone.below_low for zone in report.zones)
     lines = slowpath_lines(report)
     assert "validate: clean" in lines and "seed: 1" in lines
-    assert any(line.startswith("GFP_ATOMIC") for line in lines)
+    assert any(line.lstrip().startswith("GFP_ATOMIC") for line in lines)
 
 
 @pytest.mark.compiled
 @pytest.mark.skipif(MODE == "interpreted", reason="a thousand times too slow")
 def test_memory_is_full_when_it_begins_and_free_when_it_ends() -> None:
     with SlowpathRun(make_config({**SMALL, "operations": 2000}, "test")) as work:
-        whole = sum(z.vm_stat[NR_FREE_PAGES].counter for z in work.machine.m.nodes[0].node_zones)
+        whole = free_pages(work)
         work.fill()
-        state = work.machine.state(light=True)
-        full = state["nodes"][0]["zones"][-1]["vm_stat"]["nr_free_pages"]
-        assert full < work.pages // 4
+        assert free_pages(work) < whole // 4
         report = work.run()
-        left = sum(z.vm_stat[NR_FREE_PAGES].counter for z in work.machine.m.nodes[0].node_zones)
-        assert left > whole * 0.95
+        assert free_pages(work) > whole * 0.95
     check(report)
 
 
