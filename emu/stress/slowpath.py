@@ -122,6 +122,8 @@ class SlowpathReport:
     swap: int
     sysctl: dict[str, Any]
     boot: dict[str, Any]
+    duration: float  # asked for, if ``target`` is 0
+    target: int  # operations of each CPU asked for
     seconds: float
     operations: int
     classes: list[Class]
@@ -281,8 +283,8 @@ class SlowpathRun:
         kept = {k: events[k] for k in events if k.startswith(KSWAPD_EVENTS) or k.startswith("allocstall")}
         return SlowpathReport(
             config.seed, config.cpus, sum(config.node_bytes()), config.swap,
-            config.sysctl.model_dump(exclude_unset=True), config.boot.model_dump(exclude_unset=True), seconds,
-            operations, classes, total, slow - total.slow, tasks["ns"], tasks["times"],
+            config.sysctl.model_dump(exclude_unset=True), config.boot.model_dump(exclude_unset=True), config.duration,
+            config.operations, seconds, operations, classes, total, slow - total.slow, tasks["ns"], tasks["times"],
             {name: theirs["ns"][name] for name in (SPENT_NAMES[i] for i in THROTTLES)}, drain_costs(m),
             (tasks["pcp_pages"] + theirs["pcp_pages"]) / max(failures, 1),
             (tasks["reserve_pages"] + theirs["reserve_pages"]) / max(failures, 1), kept, zones,
@@ -306,7 +308,9 @@ class SlowpathRun:
             flags, order, attempts, sum(int(c.succeeded) for c in costs), sum(int(c.fast) for c in costs),
             sum(int(c.slow) for c in costs), Failures(sum(int(c.failed) for c in costs), *failed_for),
             sum(int(c.retries) for c in costs), _by(costs, "retries_by", RETRY_REASONS),
-            _by(costs, "restarts_by", RESTART_REASONS), _retries_of(retries), _spread(hdr_of(times), 0),
+            _by(costs, "restarts_by", RESTART_REASONS),
+            _spread(_retries_of(retries), 1, [c.retries for c in costs], [c.most_retries for c in costs]),
+            _spread(hdr_of(times), 0, [c.ns for c in costs], [c.longest_ns for c in costs]),
         )  # fmt: skip
 
 
@@ -314,21 +318,23 @@ def _by(costs: list[ClassCost], field: str, names: tuple[str, ...]) -> dict[str,
     return {name: sum(int(getattr(c, field)[i]) for c in costs) for i, name in enumerate(names)}
 
 
-def _retries_of(histograms: Iterable[Histogram]) -> Spread:
-    """Of small numbers, 0 among them, which an HdrHistogram doesn't take."""
+def _retries_of(histograms: Iterable[Histogram]) -> HdrHistogram:
+    """Of small numbers plus one: an HdrHistogram doesn't take 0."""
     found = HdrHistogram(1, 1 << 20, 3)
     for histogram in histograms:
         counts = records_at(Histogram, address_of(histogram), 1)["counts"][0]
         for index in np.flatnonzero(counts):
             found.record_value(bucket_value(int(index)) + 1, int(counts[index]))
-    return _spread(found, 1)
+    return found
 
 
-def _spread(of: HdrHistogram, shift: int) -> Spread:
-    if not of.get_total_count():
+def _spread(of: HdrHistogram, shift: int, sums: Iterable[int], longest: Iterable[int]) -> Spread:
+    """Percentiles by the histogram; the mean and the longest are exact."""
+    count, most = int(of.get_total_count()), int(max(longest))
+    if not count:
         return Spread(0.0, 0, 0, 0)
-    p50, p99 = (int(of.get_value_at_percentile(p)) - shift for p in (50, 99))
-    return Spread(float(of.get_mean_value()) - shift, p50, p99, int(of.get_max_value()) - shift)
+    p50, p99 = (min(int(of.get_value_at_percentile(p)) - shift, most) for p in (50, 99))
+    return Spread(sum(int(n) for n in sums) / count, p50, p99, most)
 
 
 def stress_slowpath(

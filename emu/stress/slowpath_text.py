@@ -14,7 +14,7 @@ from emu.zone.slow_types import SPENT_NAMES, THROTTLES
 
 __all__ = ["slowpath_lines"]
 
-WIDTH = 132
+WIDTH = 136
 
 
 def _table(title: str, left: int, columns: Iterable[str]) -> Table:
@@ -175,4 +175,5 @@ def _configured(report: SlowpathReport) -> str:
     parts = [f"--cpus {report.cpus}", f"--memory {report.memory >> 10}K", f"--swap {report.swap >> 10}K"]
     parts += [f"--sysctl {name}={value}" for name, value in report.sysctl.items()]
     parts += [f"--boot {name}={str(value).lower()}" for name, value in report.boot.items()]
-    return " ".join(parts)
+    ended = f"--operations {report.target}" if report.target else f"--duration {report.duration:g}"
+    return " ".join([*parts, ended])

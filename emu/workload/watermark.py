@@ -69,6 +69,9 @@ class ClassCost(Struct):
     fast: int = i64()  # without the slow path
     slow: int = i64()
     retries: int = i64()
+    most_retries: int = i64()
+    ns: int = i64()  # in the slow path
+    longest_ns: int = i64()
     retries_by: Array[int] = array(i64, 4)  # RETRY_*
     restarts_by: Array[int] = array(i64, 3)  # RESTART_*
     failed_for: Array[int] = array(i64, 5)  # FAILED_*
@@ -148,10 +151,13 @@ def count_slow(w: Watermark, c: ClassCost, which: int, task: Task, cost: SlowCos
     for i in range(5):
         c.failed_for[i] += cost.failed_for[i] - w.before[FAILED_FOR + i]
     c.retries += retries
+    c.most_retries = max(c.most_retries, retries)
     at = w.histograms + 2 * which * HISTOGRAM_SIZE
     histogram_at(w, at).counts[bucket(retries)] += 1
     spent = cost.spent[SPENT_SLOWPATH] - w.before[SPENT]
     histogram_at(w, at + HISTOGRAM_SIZE).counts[bucket(spent)] += 1
+    c.ns += spent
+    c.longest_ns = max(c.longest_ns, spent)
 
 
 @core

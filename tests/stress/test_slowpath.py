@@ -311,7 +311,7 @@ def adds_up(c: Class) -> None:
     assert all(n <= c.failures.failed for n in dataclasses.astuple(c.failures))
     assert c.retries_per_slow.p50 <= c.retries_per_slow.p99 <= c.retries_per_slow.longest
     assert c.slow_ns.p50 <= c.slow_ns.p99 <= c.slow_ns.longest and bool(c.slow) == (c.slow_ns.longest > 0)
-    assert c.retries_per_slow.mean * c.slow == pytest.approx(c.retries, rel=0.01, abs=0.5)
+    assert c.retries_per_slow.mean * c.slow == pytest.approx(c.retries, rel=1e-9)
 
 
 def check(report: SlowpathReport) -> None:
