@@ -17,6 +17,7 @@ from emu.workload.catalogue import WORKLOAD_ENTRIES
 from emu.workload.command import COMMAND_ENTRIES
 from emu.workload.irq_source import IRQ_SOURCE_ENTRIES
 from emu.workload.pressure_bench import PRESSURE_ENTRIES
+from emu.workload.watermark import WATERMARK_ENTRIES
 from emu.zone.boot import BOOT_ENTRIES
 from emu.zone.sysctl import SYSCTL_ENTRIES
 from shm import loader
@@ -34,7 +35,7 @@ BODIES = (
 ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
     *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES,
-    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, script.run_ordered, script.run_free,
+    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, *WATERMARK_ENTRIES, script.run_ordered, script.run_free,
     replay_ops.replay_slice,
 )  # fmt: skip
 

@@ -8,6 +8,7 @@ a file; a lock file keeps two processes from compiling the same functions, or li
 import ctypes
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +26,7 @@ __all__ = ["cache_dir", "is_warm", "load", "native_function"]
 
 Progress = Callable[[int, int, str], None]
 
+PR_SET_PDEATHSIG = 1
 _keep: list[Any] = []
 _loaded: dict[str, "tuple[int, _Program]"] = {}  # address and program of entries, by symbol
 
@@ -74,7 +76,7 @@ class _Program:
 
             _forked.update(self.infos)
             workers = max(1, min(len(os.sched_getaffinity(0)), len(missing)))
-            with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+            with ProcessPoolExecutor(workers, get_context("fork"), _end_with, (os.getpid(),)) as pool:
                 for job in as_completed([pool.submit(_front_end, s) for s in missing]):
                     symbol, known[symbol] = job.result()
                     _write(self.bitcode[symbol], known[symbol])
@@ -99,6 +101,13 @@ class _Program:
 
 
 _forked: dict[str, CoreInfo] = {}
+
+
+def _end_with(parent: int) -> None:
+    """A compiling process ends when its parent is killed: it holds the lock of the cache as well."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _front_end(symbol: str) -> tuple[str, bytes]:

@@ -11,7 +11,8 @@ from shm import loader
 from shm.core import Entry
 
 ROOMS = ("tests.bench", "tests.cpu.entries", "tests.mm.mmbench", "tests.mm.iobench", "tests.mm.hot",
-         "tests.reclaim.entries", "tests.reclaim.oom", "tests.compact.world")  # fmt: skip
+         "tests.reclaim.entries", "tests.reclaim.oom", "tests.compact.world",
+         "tests.stress.entries")  # fmt: skip
 
 
 @functools.cache

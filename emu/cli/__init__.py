@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from emu.cli import ctl, explain, look, run, stress_irq, stress_kill, stress_lock, stress_oversubscribe
+from emu.cli import (
+    ctl,
+    explain,
+    look,
+    run,
+    stress_irq,
+    stress_kill,
+    stress_lock,
+    stress_oversubscribe,
+    stress_slowpath,
+)  # fmt: skip
 from emu.cli.common import UsageError, app
 
 __all__ = [
     "app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe",
+    "stress_slowpath",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ General layout, lowest first:
 ``seams``      where the allocator calls up: slow path, reclaim, compaction, OOM
 ``dirty``      dirty limits of nodes
 ``cookies``    did nodes or zones change under an allocation?
-``slowpath``   everything after the first failure
+``slowpath``   everything after the first failure; ``warn_alloc`` reports it, ``avoidable`` says what would have helped
 ``irq``        what interrupts do
 ``process``    the OS process that is a CPU
 """

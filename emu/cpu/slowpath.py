@@ -4,21 +4,22 @@ All branches of the slow path's control flow are here; what reclaims, compacts o
 When it begins again because memory was moved under it is in ``emu.cpu.cookies``.
 """
 
+from emu.cpu.avoidable import count_failure
 from emu.cpu.cookies import check_retry, read_mems_allowed_begin, zonelist_iter_begin
 from emu.cpu.page_alloc import current_alloc_flags, get_page_from_freelist
 from emu.cpu.seams import (
     COMPACT_DEFERRED, COMPACT_SKIPPED, __alloc_pages_direct_compact, __alloc_pages_may_oom, __alloc_pages_slowpath,
     __perform_reclaim, should_compact_retry, should_reclaim_retry,
 )  # fmt: skip
+from emu.cpu.warn_alloc import warn_alloc
 from emu.cpu.workqueue import cond_resched, drain_all_pages
-from emu.zone.console import console_unlock
 from emu.zone.event import (
-    EV_ALLOC_FAILURE, EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC,
+    EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC,
     record, warn_on_once,
 )  # fmt: skip
 from emu.zone.gfp import (
-    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_DMA, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM,
-    __GFP_MEMALLOC, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_NOWARN, __GFP_RETRY_MAYFAIL, __GFP_THISNODE,
+    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM,
+    __GFP_MEMALLOC, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_RETRY_MAYFAIL, __GFP_THISNODE,
     ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER,
     PF_MEMALLOC,
 )  # fmt: skip
@@ -27,12 +28,14 @@ from emu.zone.irq import in_interrupt
 from emu.zone.kswapd_wake import wake_all_kswapds
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import (
-    MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, ZONE_DMA, AllocContext, Cpu, Machine,
+    MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine,
 )  # fmt: skip
-from emu.zone.ratelimit import ratelimit
 from emu.zone.sched import RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim
 from emu.zone.page import NULL
+from emu.zone.slow_stat import add_spent, slow_clock
+from emu.zone.slow_types import SPENT_COMPACT, SPENT_RECLAIM, SPENT_SLOWPATH
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from shm.atomic import clock_ns
 from shm.core import OnStack, core, implements
 from shm.point import point, site
 from shm.struct import Struct, i64, struct
@@ -110,7 +113,9 @@ def __alloc_pages_direct_reclaim(
 
     Pages may sit on other CPUs' lists or in highatomic reserves that are larger than they need to be.
     """
+    since = slow_clock(m)
     ac.did_some_progress = __perform_reclaim(m, cpu, gfp_mask, order, ac)
+    add_spent(m, cpu, SPENT_RECLAIM, since)
     if ac.did_some_progress == 0:
         return NULL
     pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
@@ -118,6 +123,17 @@ def __alloc_pages_direct_reclaim(
         unreserve_highatomic_pageblock(m, cpu, ac, 0)
         drain_all_pages(m, cpu, 0)
         pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
+    return pfn
+
+
+@core(cold=True)
+def compact_timed(
+    m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: int, ac: AllocContext, priority: int
+) -> int:
+    """``__alloc_pages_direct_compact()``; nothing is compacted for single pages."""
+    since = slow_clock(m) if order != 0 else 0
+    pfn = __alloc_pages_direct_compact(m, cpu, gfp_mask, order, alloc_flags, ac, priority)
+    add_spent(m, cpu, SPENT_COMPACT, since)
     return pfn
 
 
@@ -130,30 +146,6 @@ def __alloc_pages_cpuset_fallback(
     if pfn == NULL:
         pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
     return pfn
-
-
-@core(cold=True)
-def has_managed_dma(m: Machine) -> bool:
-    """``mm/page_alloc.c:has_managed_dma() (5.10)``"""
-    for nid in range(m.nr_nodes):
-        if m.nodes[nid].node_zones[ZONE_DMA].managed_pages != 0:
-            return True
-    return False
-
-
-@core(cold=True)
-def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> None:
-    """``mm/page_alloc.c:warn_alloc() (5.10.262)``: one report in 10 s. Its text is made by whoever reads the ring.
-
-    A request for DMA memory on a machine that has none is not worth a word.
-    """
-    if gfp_mask & __GFP_NOWARN != 0 or not ratelimit(cpu, vm_at(m, m.vm).nopage_rs):
-        return
-    if gfp_mask & __GFP_DMA != 0 and not has_managed_dma(m):
-        return
-    nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
-    record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
-    console_unlock(m, cpu)
 
 
 @core(cold=True)
@@ -282,7 +274,7 @@ def slowpath_round(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
     if pfn != NULL:
         return pfn
     progress = ac.did_some_progress
-    pfn = __alloc_pages_direct_compact(m, cpu, gfp_mask, order, s.alloc_flags, ac, ac.compact_priority)
+    pfn = compact_timed(m, cpu, gfp_mask, order, s.alloc_flags, ac, ac.compact_priority)
     if pfn != NULL:
         return pfn
     if gfp_mask & __GFP_NORETRY != 0:
@@ -306,7 +298,7 @@ def compact_first(m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: 
         return NULL
     if __gfp_pfmemalloc_flags(m, cpu, gfp_mask) != 0:
         return NULL
-    pfn = __alloc_pages_direct_compact(m, cpu, gfp_mask, order, alloc_flags, ac, INIT_COMPACT_PRIORITY)
+    pfn = compact_timed(m, cpu, gfp_mask, order, alloc_flags, ac, INIT_COMPACT_PRIORITY)
     if pfn == NULL and costly_order and gfp_mask & __GFP_NORETRY != 0:
         if ac.compact_result == COMPACT_SKIPPED or ac.compact_result == COMPACT_DEFERRED:
             return NOPAGE
@@ -355,12 +347,9 @@ def slowpath_begin(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
     return compact_first(m, cpu, gfp_mask, order, s.alloc_flags, ac)
 
 
-@implements(__alloc_pages_slowpath)
-def slowpath(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> int:
-    """``mm/page_alloc.c:__alloc_pages_slowpath() (5.10.262)``: a pfn, or -1 after warn_alloc().
-
-    Differs from 5.10: when the machine is stopped nobody retries, and ``__GFP_NOFAIL`` gives up.
-    """
+@core(cold=True)
+def slowpath_until_done(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> int:
+    """All of ``__alloc_pages_slowpath()``."""
     if gfp_mask & (__GFP_ATOMIC | __GFP_DIRECT_RECLAIM) == __GFP_ATOMIC | __GFP_DIRECT_RECLAIM:
         warn_on_once(m, cpu, WARN_ATOMIC_RECLAIM, gfp_mask, order)
         gfp_mask &= ~__GFP_ATOMIC
@@ -379,5 +368,24 @@ def slowpath(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) 
         if result >= 0:
             return result
         if result == FAIL:
+            count_failure(m, cpu, gfp_mask, order, ac, s.alloc_flags)
             warn_alloc(m, cpu, gfp_mask, order, ac)
             return NULL
+
+
+@implements(__alloc_pages_slowpath)
+def slowpath(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> int:
+    """``mm/page_alloc.c:__alloc_pages_slowpath() (5.10.262)``: a pfn, or -1 after warn_alloc().
+
+    What reclaim allocates in between is part of the time. Differs from 5.10: when the machine is stopped nobody
+    retries, and ``__GFP_NOFAIL`` gives up.
+    """
+    since = slow_clock(m)
+    if since == 0:
+        return slowpath_until_done(m, cpu, gfp_mask, order, ac)
+    cost = task_at(m, cpu.current).slow
+    before = cost.spent[SPENT_SLOWPATH]
+    pfn = slowpath_until_done(m, cpu, gfp_mask, order, ac)
+    cost.spent[SPENT_SLOWPATH] = before + clock_ns() - since
+    cost.times[SPENT_SLOWPATH] += 1
+    return pfn

@@ -5,12 +5,17 @@ A CPU looks at its queue at every poll point: between operations, while it waits
 
 from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
 from emu.zone.irq import do_IRQ
-from emu.zone.mmzone import CPU_SIZE, MAX_NR_ZONES, WORKS, Cpu, Machine, cpu_record, pageset_at
-from emu.zone.mmzone import PAGESET_SIZE, zone_at
+from emu.zone.mm_types import vm_at
+from emu.zone.mmzone import (
+    CPU_SIZE, MAX_CPUS, MAX_NR_ZONES, PAGESET_SIZE, WORKS, Cpu, Machine, cpu_record, pageset_at, zone_at,
+)  # fmt: skip
+from emu.zone.slow_stat import add_spent, add_stat, pcp_pages, slow_clock
+from emu.zone.slow_types import SPENT_DRAIN
 from shm.atomic import clock_ns, cmpxchg, fetch_add, futex_wait, futex_wake, load_acquire, store_release
-from shm.core import core, seam
+from shm.core import OnStack, core, seam
 from shm.point import point, site
 from shm.spinlock import spin_lock, spin_unlock
+from shm.struct import Array, Struct, array, i64, struct
 
 WORK_DRAIN = 1
 WORK_VMSTAT = 2
@@ -22,6 +27,16 @@ TICK_NS = 100_000_000
 S_QUEUE = site("queue_work_on:lock")
 S_MUTEX = site("drain_all_pages:mutex_trylock")
 S_SEE_PCP = site("drain_all_pages:read pcp.count")
+
+
+@struct
+class DrainAsked(Struct):
+    """``cpus_with_pcps``: a bit for each CPU that a drain asks."""
+
+    cpus: Array[int] = array(i64, MAX_CPUS // 32)
+
+
+cpus_with_pcps = OnStack(DrainAsked)
 
 
 @core
@@ -96,13 +111,28 @@ def lru_add_drain_work(m: Machine, cpu: Cpu) -> None:
     """``mm/swap.c:lru_add_drain_per_cpu() (5.10)``; its body is ``emu.mm.pagevec``."""
 
 
+@core(cold=True)
+def drain_counted(m: Machine, cpu: Cpu, zone: int, remote: int) -> None:
+    """Drain this CPU's lists, for somebody else or for itself, and count the pages while it is measured."""
+    stat = vm_at(m, m.vm).slow_stat
+    if stat.measured != 0:
+        pages = pcp_pages(m, cpu.party.index, zone)
+        if remote == 0:
+            fetch_add(stat.drained_local, "counter", pages)
+        else:
+            fetch_add(stat.drained_remote, "counter", pages)
+            if pages == 0:
+                fetch_add(stat.drains_empty, "counter", 1)
+    drain_local_pages(m, cpu, zone)
+
+
 @core
 def run_work(m: Machine, cpu: Cpu) -> None:
     """Do all queued work of this CPU."""
     while cpu.work_tail != load_acquire(cpu, "work_head"):
         work = cpu.works[cpu.work_tail % WORKS]
         if work.kind == WORK_DRAIN:
-            drain_local_pages(m, cpu, work.arg)
+            drain_counted(m, cpu, work.arg, 1)
         elif work.kind == WORK_LRU_ADD_DRAIN:
             lru_add_drain_work(m, cpu)
         elif work.kind == WORK_CPU_DEAD:
@@ -157,29 +187,56 @@ def has_pcps(m: Machine, index: int, zone: int) -> bool:
 
 
 @core(cold=True)
+def count_drain(m: Machine, cpu: Cpu, zone: int, asked: DrainAsked) -> None:
+    """A drain is over: whose lists have pages all the same, for want of having had some when they were looked at, or
+    since they were filled again."""
+    stat = vm_at(m, m.vm).slow_stat
+    fetch_add(stat.drains, "counter", 1)
+    for index in range(m.nr_cpus):
+        if index == cpu.party.index:
+            continue
+        pages = pcp_pages(m, index, zone)
+        if asked.cpus[index >> 5] >> (index & 31) & 1 != 0:
+            fetch_add(stat.drain_works, "counter", 1)
+            if pages != 0:
+                fetch_add(stat.refilled_cpus, "counter", 1)
+                fetch_add(stat.refilled_pages, "counter", pages)
+        elif pages != 0:
+            fetch_add(stat.missed_cpus, "counter", 1)
+            fetch_add(stat.missed_pages, "counter", pages)
+
+
+@core(cold=True)
 def drain_all_pages(m: Machine, cpu: Cpu, zone: int) -> None:
     """``mm/page_alloc.c:drain_all_pages() (5.10)``: every CPU that has pages drains them itself, and we wait for it.
 
     One drain at a time: a second caller that wants all zones leaves it at that, one that wants a certain zone waits.
-    ``pcp->count`` of other CPUs is read without a lock.
+    ``pcp->count`` of other CPUs is read without a lock; who has none then isn't asked.
     """
+    since = slow_clock(m)
     point(cpu.party, S_MUTEX)
     while True:
         owner = cmpxchg(m, "drain_busy", 0, cpu.party.index + 1)
         if owner == 0:
             break
         if zone == 0 or load_acquire(m, "stop") != 0:
+            add_stat(m, vm_at(m, m.vm).slow_stat.drains_busy, 1)
             return
         poll(m, cpu)
         futex_wait(m, "drain_busy", owner, ANY, clock_ns() + 1_000_000)
     point(cpu.party, S_SEE_PCP)
+    asked = cpus_with_pcps()
     for index in range(m.nr_cpus):
         if index != cpu.party.index and cpu_online(m, index) and has_pcps(m, index, zone):
+            asked.cpus[index >> 5] |= 1 << (index & 31)
             queue_work_on(m, cpu, index, WORK_DRAIN, zone)
-    drain_local_pages(m, cpu, zone)
+    drain_counted(m, cpu, zone, 0)
     for index in range(m.nr_cpus):
-        if index != cpu.party.index:
+        if asked.cpus[index >> 5] >> (index & 31) & 1 != 0:
             flush_work(m, cpu, index)
+    if since != 0:
+        count_drain(m, cpu, zone, asked)
+        add_spent(m, cpu, SPENT_DRAIN, since)
     store_release(m, "drain_busy", 0)
     futex_wake(m, "drain_busy", 1, ANY)
 

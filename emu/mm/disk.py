@@ -20,6 +20,8 @@ from emu.zone.mm_types import DISK_QUEUE, Disk, vm_at
 from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import PG_uptodate, pfn_to_page
 from emu.zone.page_ref import SetPageFlag
+from emu.zone.slow_stat import add_spent, slow_clock
+from emu.zone.slow_types import SPENT_CONGESTION, SPENT_WAIT_IFF
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import PGPGIN, PGPGOUT
@@ -67,7 +69,10 @@ def clear_wb_congested(m: Machine) -> None:
 @core
 def congestion_wait(m: Machine, cpu: Cpu, timeout_ms: int) -> bool:
     """``mm/backing-dev.c:congestion_wait() (5.10)``: until congestion ends, or for the time given; true if woken."""
-    return sleep_on_timeout(m, cpu, vm_at(m, m.vm).disk.congestion_wait, timeout_ms * NS_PER_MS)
+    since = slow_clock(m)
+    woken = sleep_on_timeout(m, cpu, vm_at(m, m.vm).disk.congestion_wait, timeout_ms * NS_PER_MS)
+    add_spent(m, cpu, SPENT_CONGESTION, since)
+    return woken
 
 
 @core
@@ -78,7 +83,10 @@ def wait_iff_congested(m: Machine, cpu: Cpu, timeout_ms: int) -> bool:
     if load_acquire(vm.nr_wb_congested, "counter") == 0:
         cond_resched(m, cpu)
         return True
-    return sleep_on_timeout(m, cpu, vm.disk.congestion_wait, timeout_ms * NS_PER_MS)
+    since = slow_clock(m)
+    woken = sleep_on_timeout(m, cpu, vm.disk.congestion_wait, timeout_ms * NS_PER_MS)
+    add_spent(m, cpu, SPENT_WAIT_IFF, since)
+    return woken
 
 
 @core(inline=True)

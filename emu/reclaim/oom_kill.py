@@ -30,6 +30,8 @@ from emu.zone.mmzone import NODEMASK_GIVEN, ZONE_NORMAL, AllocContext, Cpu, Mach
 from emu.zone.page import NULL
 from emu.zone.ratelimit import ratelimit
 from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, fatal_signal_pending, task_at, user_task
+from emu.zone.slow_stat import add_spent, slow_clock
+from emu.zone.slow_types import SPENT_OOM
 from emu.zone.time import NS_PER_JIFFY
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import OOM_KILL
@@ -266,7 +268,9 @@ def alloc_pages_may_oom(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: All
     point(cpu.party, S_OOM_LOCK)
     if cmpxchg(vm, "oom_lock", 0, cpu.party.index + 1) != 0:
         ac.did_some_progress = 1
+        since = slow_clock(m)
         schedule_timeout_uninterruptible(m, cpu, NS_PER_JIFFY)
+        add_spent(m, cpu, SPENT_OOM, since)
         return NULL
     pfn = kill_under_lock(m, cpu, gfp_mask, order, ac)
     store_release(vm, "oom_lock", 0)

@@ -25,6 +25,8 @@ from emu.zone.mmzone import Cpu, Lruvec, Machine, Node, page_record
 from emu.zone.page import PG_active, PG_workingset, pfn_to_page
 from emu.zone.page_ref import ClearPageFlag, SetPageFlag
 from emu.zone.sched import fatal_signal_pending, task_at
+from emu.zone.slow_stat import add_spent, slow_clock
+from emu.zone.slow_types import SPENT_ISOLATED
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events, __mod_node_page_state
 from emu.zone.vmstat_items import (
@@ -59,7 +61,9 @@ def wait_for_isolated(m: Machine, cpu: Cpu, node: Node, file: int, sc: ScanContr
     while too_many_isolated(m, cpu, node, file, sc):
         if stalled:
             return 0
+        since = slow_clock(m)
         schedule_timeout_uninterruptible(m, cpu, 100 * NS_PER_MS)
+        add_spent(m, cpu, SPENT_ISOLATED, since)
         stalled = True
         if fatal_signal_pending(task_at(m, cpu.current)):
             return SWAP_CLUSTER_MAX

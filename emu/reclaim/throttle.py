@@ -7,6 +7,8 @@ from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
 from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, zone_at
 from emu.zone.sched import fatal_signal_pending, task_at
+from emu.zone.slow_stat import add_spent, slow_clock
+from emu.zone.slow_types import SPENT_THROTTLE
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events, zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
@@ -110,5 +112,7 @@ def throttle_direct_reclaim(m: Machine, cpu: Cpu, sc: ScanControl) -> bool:
         return False
     __count_vm_events(cpu, PGSCAN_DIRECT_THROTTLE, 1)
     deadline = clock_ns() + SECOND_NS if sc.gfp_mask & __GFP_FS == 0 else 0
+    since = slow_clock(m)
     wait_for_reserves(m, cpu, m.nodes[nid], deadline)
+    add_spent(m, cpu, SPENT_THROTTLE, since)
     return fatal_signal_pending(task)

@@ -8,4 +8,5 @@ General layout, one question a file:
 ``irq_source``     the process that raises them
 ``kill``           CPU processes that are killed at random instants
 ``sight``          what shared memory says of a frozen process
+``slowpath``       what allocations cost at the watermarks; ``slowpath_text`` says it in words
 """

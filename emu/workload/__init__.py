@@ -6,5 +6,6 @@
 ``driven``      cases in which reclaim and userland take part, with ``driven_ops`` and ``driven_check``
 ``catalogue``   the generated workloads: ``bulk`` (also rand, repeat), ``frag``, ``pagefault``, ``network``, ``thp``,
                 ``mixed``; ``run`` is what each keeps
+``watermark``   what ``emu stress slowpath`` does on each CPU
 ``command``     single operations for library users
 """

@@ -29,7 +29,8 @@ General layout, lowest first:
 ``validate``   every invariant, checked
 ``gfp_names``  gfp flags by name
 ``report``     bad pages, warnings and failures in the kernel's words
-``task_stats`` passes through the slow path, by task and reason
+``task_stats`` passes through the slow path, by task and reason; what they cost
+``slow_stat``  measuring the slow path; ``slow_types`` what is counted
 ``report_oom`` the OOM killer's reports
 ``ratelimit``  one report in so many seconds
 ``ctl_types``  cpusets, and requests to a running machine

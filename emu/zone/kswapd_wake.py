@@ -2,7 +2,9 @@
 
 from emu.zone.event import EV_WAKEUP_KSWAPD, record
 from emu.zone.gfp import __GFP_DIRECT_RECLAIM
+from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import MAX_NR_ZONES, AllocContext, Cpu, Machine, Node, Zone, zone_at
+from emu.zone.slow_stat import add_stat
 from emu.zone.watermark import high_wmark_pages, zone_watermark_ok_safe
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.core import core, seam
@@ -86,6 +88,7 @@ def wakeup_kswapd(m: Machine, cpu: Cpu, zone: Zone, gfp_flags: int, order: int, 
         return
     if cpu.trace != 0:
         record(m, cpu, EV_WAKEUP_KSWAPD, -1, order, 0, gfp_flags, zone.node, highest_zoneidx)
+    add_stat(m, vm_at(m, m.vm).slow_stat.kswapd_wakes, 1)
     point(cpu.party, S_WAKE)
     wake_up(node.kswapd_wait)
 

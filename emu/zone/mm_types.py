@@ -11,6 +11,7 @@ in the bits from ``PRIVATE_MEMCG_SHIFT`` on, and while PG_swapcache is set its s
 from emu.zone.ctl_types import MAX_CPUSETS, Cpuset, CtlRequest
 from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, Machine
 from emu.zone.ratelimit import RateLimit
+from emu.zone.slow_types import SlowStat
 from shm.core import core
 from shm.spinlock import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i32, i64, size_of, struct, u8, u32
@@ -346,6 +347,7 @@ class Vm(Struct):
     kcompactd_until: Array[int] = array(i64, MAX_NUMNODES)  # CLOCK_MONOTONIC ns when its sleep ends; 0: not begun
     kcompactd_defer: Array[int] = array(i64, MAX_NUMNODES)  # proactive rounds left out
     list_bug: ListBug = embed(ListBug)
+    slow_stat: SlowStat = embed(SlowStat)
 
 
 VM_SIZE = size_of(Vm)

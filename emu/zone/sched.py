@@ -4,6 +4,7 @@ The first tasks belong to the CPUs and daemons, one each; user tasks with addres
 """
 
 from emu.zone.mmzone import Machine
+from emu.zone.slow_types import SlowCost
 from shm.atomic import load_acquire
 from shm.core import core
 from shm.seqcount import Seqcount
@@ -78,6 +79,7 @@ class Task(Struct):
     slowpaths: int = i64()  # times it entered the slow path
     task_struct: int = i32()  # the slab object that it is; 0: none
     alloc_lock: Spinlock = embed(Spinlock)  # task_lock()
+    slow: SlowCost = embed(SlowCost)
 
 
 TASK_SIZE = size_of(Task)
