@@ -159,7 +159,8 @@ class Machine:
 
     def _fork_cpu(self, i: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
-        core_number = cores[i % len(cores)] if self.config.pin and self.processes > 1 else -1
+        # a core each, or none: a holder that lost its core must be free to go on elsewhere
+        core_number = cores[i] if self.config.pin and 1 < self.processes <= len(cores) else -1
         at = self.party(i)
         self._fork(f"cpu{i}", at, partial(cpu_main, self.board, at, os.getpid(), core_number, self._handlers))
 

@@ -15,7 +15,7 @@ def oversubscribe(
     counts: Annotated[list[int] | None, typer.Argument(help="Counts of CPU processes (default 2 4 8 ... 256).")] = None,
     memory: Memory = "1G", sysctl: Sysctls = None, boot: Boots = None,
     workload: Annotated[str, typer.Option(help="What every CPU does (as in emu run).")] = "bulk",
-    duration: Annotated[float, typer.Option(help="Seconds for each count.")] = 2.0,
+    duration: Annotated[float, typer.Option(help="Seconds for each count.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Of the workload.")] = 1,
     no_park: Annotated[bool, typer.Option("--no-park", help="Waiters spin and never sleep.")] = False,
     as_json: Json = False, quiet: Quiet = False,
@@ -38,7 +38,7 @@ def oversubscribe(
             table.add_row(
                 str(p.cpus), f"{p.ops_per_second / 1e6:.1f}", f"{p.share:.0%}", f"{p.jain:.3f}",
                 f"{p.longest_wait / 1e6:.1f} ms", f"{p.contentions / max(p.acquisitions, 1):.1%}",
-                f"{p.stolen / max(p.acquisitions, 1):.1%}", f"{p.switches / duration:,.0f}", f"{p.idle:.0%}",
+                f"{p.stolen / max(p.acquisitions, 1):.1%}", f"{p.switches:,}", f"{p.idle:.0%}",
             )  # fmt: skip
         Console(width=110).print(table)
     parking = "parking" if report.parking else "never parking"

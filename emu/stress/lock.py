@@ -59,7 +59,7 @@ class LockConfig(BaseModel):
     warmup: int = Field(default=-1, ge=-1)  # operations of each CPU; -1: once through its memory
     pcp_high: int | None = Field(default=None, ge=0, lt=1 << 30)
     pcp_batch: int | None = Field(default=None, ge=1, lt=1 << 30)
-    spin_limit: int = Field(default=200, ge=-1, lt=1 << 30)  # looks at a lock before parking; -1: never park
+    spin_limit: int = Field(default=1000, ge=-1, lt=1 << 30)  # looks at a lock before parking; -1: never park
     lock_stat: bool = True
     pin: bool = True
     seed: int = 1

@@ -233,7 +233,7 @@ class Tuning:
     transparent_hugepage: bool = True
     cma: int = 0  # pages reserved for CMA at the end of the highest zone
     deferred: bool = False  # leave most struct pages for later, as CONFIG_DEFERRED_STRUCT_PAGE_INIT does
-    spin_limit: int = 200
+    spin_limit: int = 1000  # looks at a lock before parking: some 20 us, less than it takes to wake a process
     lock_stat: bool = False
     irq_stat: bool = False
     no_cpuset_cookie: bool = False
