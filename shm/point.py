@@ -76,7 +76,7 @@ class Party(Struct):
     context: int = i32()  # 0: a task runs; 1: an interrupt on top of it
     state: int = i32()
     last_site: int = u32()
-    lock_site: int = u32()  # where it last asked for a lock
+    lock_site: int = u32()  # of the lock that it last asked for or gave back
     waits: Array[Wait] = array(Wait, NR_CONTEXTS)
     heartbeat: int = i64()  # grows while the process makes progress
     # with lock_stat: what its time went into

@@ -62,7 +62,7 @@ class Spinlock(Struct):
     head: int = u32()
     parked: int = u32()  # how many of them sleep, the head not counted
     wakeups: int = u32()  # grows with every kick; who parks waits for it to change
-    site: int = u32()  # where the holder took it; 0: not yet on record (Party.lock_site)
+    site: int = u32()  # where the holder took it; 0: Party.lock_site has it
     lock_class: int = i32()
     dead_holder: int = i32()  # index + 1 of a party that died holding it
     dead_site: int = u32()
@@ -159,7 +159,8 @@ def spin_unlock(me: Party, lock: Spinlock) -> None:
         lock_release(me, _position(me, lock), lock.lock_class)
     if me.lock_stat != 0:
         stat_released(me, lock.stat)
-    lock.site = 0
+    me.lock_site = lock.site  # if we die now, this is what we have
+    store_release(lock, "site", 0)
     mine = me.index + 1
     if cmpxchg(lock, "word", mine, 0) != mine:
         _unlock_slowpath(lock)

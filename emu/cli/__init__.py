@@ -9,17 +9,18 @@ from emu.cli import (
     explain,
     look,
     run,
+    stress_all,
     stress_irq,
     stress_kill,
     stress_lock,
     stress_oversubscribe,
     stress_slowpath,
-)  # fmt: skip
+)
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "explain", "look", "main", "run", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe",
-    "stress_slowpath",
+    "app", "ctl", "explain", "look", "main", "run", "stress_all", "stress_irq", "stress_kill", "stress_lock",
+    "stress_oversubscribe", "stress_slowpath",
 ]  # fmt: skip
 
 

@@ -9,4 +9,6 @@ General layout, one question a file:
 ``kill``           CPU processes that are killed at random instants
 ``sight``          what shared memory says of a frozen process
 ``slowpath``       what allocations cost at the watermarks; ``slowpath_text`` says it in words
+``oversubscribe``  many more CPU processes than cores
+``all``            every one of them, small or at full size
 """

@@ -26,12 +26,13 @@ from emu.zone.board import Board
 from emu.zone.init import zones_of
 from emu.zone.lockdep import locking_faults
 from emu.zone.locks import locks_of
-from emu.zone.mmzone import MAX_ORDER, PAGESET_SIZE, ZONE_NAMES, Pageset
+from emu.zone.mmzone import MAX_ORDER, ZONE_NAMES
 from emu.zone.mmzone import Machine as MachineRecord
+from emu.zone.snapshot import pageset_of
 from emu.zone.validate import validate
 from shm.atomic import clock_ns, load_acquire
 from shm.loader import Progress
-from shm.struct import address_of, record_at, records_at, size_of
+from shm.struct import address_of, records_at, size_of
 
 __all__ = ["CpuReport", "LockConfig", "LockReport", "LockRun", "lock_config", "point", "set_pcp", "stress_lock"]
 
@@ -137,9 +138,8 @@ def set_pcp(m: MachineRecord, high: int | None, batch: int | None) -> None:
     if high is None:
         high = 6 * batch
     for zone in zones_of(m):
-        zone.pcp_high, zone.pcp_batch = high, batch
         for i in range(m.nr_parties):
-            pcp = record_at(Pageset, address_of(m) + zone.pageset + i * PAGESET_SIZE)
+            pcp = pageset_of(m, zone, i)
             pcp.batch = 1
             pcp.high = high
             pcp.batch = batch
@@ -302,9 +302,9 @@ def _per_op(classes: tuple[ClassMeasure, ...], by_order: list[int], freed: list[
 
 
 def _pcp(m: MachineRecord) -> dict[str, dict[str, int]]:
+    first = ((zone, pageset_of(m, zone, 0)) for zone in zones_of(m))
     return {
-        f"Node {zone.node} {ZONE_NAMES[zone.zid]}": {"high": zone.pcp_high, "batch": zone.pcp_batch}
-        for zone in zones_of(m)
+        f"Node {zone.node} {ZONE_NAMES[zone.zid]}": {"high": pcp.high, "batch": pcp.batch} for zone, pcp in first
     }  # fmt: skip
 
 

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shm.lockdep import Lockdep
+from shm.lockstat import Histogram, LockStat
 from shm.point import Party
 from shm.ring import Ring
 from shm.seqcount import Seqcount
-from shm.spinlock import LockSite, Spinlock
+from shm.spinlock import Spinlock
 from shm.struct import (
     Array,
     At,
@@ -115,7 +117,7 @@ def test_any_layout_is_the_same_for_ctypes_and_numpy(kinds: list[tuple[str, int]
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("cls", [Small, Big, Spinlock, LockSite, Party, Ring, WaitQueue, Seqcount])
+@pytest.mark.parametrize("cls", [Small, Big, Spinlock, LockStat, Histogram, Lockdep, Party, Ring, WaitQueue, Seqcount])
 def test_numba_agrees(cls: type[Struct]) -> None:
     from shm.records import struct_type
 
