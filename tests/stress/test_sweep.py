@@ -135,7 +135,7 @@ def test_page_contains_everything_and_needs_nothing(report: SweepReport, tmp_pat
     assert reader.open == [] and reader.references == []
     assert json.loads(reader.ids["sweep"]) == json.loads(json.dumps(plain(report)))
     config = json.loads(reader.ids["config"])
-    assert config["seed"] == 9 and config["memory"] == 16 << 20 and config["spin_limit"] == 200
+    assert config["seed"] == 9 and config["memory"] == 16 << 20 and config["spin_limit"] == 1000
     assert text.count("Plotly.newPlot(") >= 7 and "/proc/lock_stat: cpus=2 pcp.batch=15" in text
     assert [path.name for path in tmp_path.iterdir()] == ["x.html"]
 
