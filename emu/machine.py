@@ -252,7 +252,6 @@ class Machine:
         first = [c.death for c in fresh if c.death and not c.death.waited] or [c.death for c in fresh if c.death]
         stop = [d for d in first if d.fatal or not (self.config.on_death == "offline" or self.hotplug.leaves(d.index))]
         if stop or not self.hotplug.living():
-            self.m.broken = 1
             raise MachineError("; ".join(str(d) for d in stop or first))
         for child in fresh:
             self.hotplug.begin(child)

@@ -82,11 +82,10 @@ def print_result(as_json: bool, data: dict[str, Any], lines: list[str], follow: 
 
 
 def problems(board: Board) -> list[str]:
-    """What is wrong with a machine's state and, in checked mode, with its locking."""
-    from emu.zone.lockdep import locking_faults
+    """What is wrong with a machine's state."""
     from emu.zone.validate import validate
 
-    return validate(board.m) + locking_faults(board.m)
+    return validate(board.m)
 
 
 def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, as_json: bool, follow: str) -> None:

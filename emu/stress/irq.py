@@ -108,7 +108,7 @@ def stress_irq(
                 broken += [*autopsy(work.machine, symbols), str(err)]
                 ops = work.done()
             sent = source.sent()
-        if not work.machine.m.broken and not broken:
+        if not broken:
             for cpu in cpus:
                 net_stop(m, cpu)
                 cpu.irq_pending &= ~IRQ_MEASURE

@@ -24,7 +24,6 @@ from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.init import zones_of
-from emu.zone.lockdep import locking_faults
 from emu.zone.locks import locks_of
 from emu.zone.mmzone import MAX_ORDER, ZONE_NAMES
 from emu.zone.mmzone import Machine as MachineRecord
@@ -269,7 +268,7 @@ class LockRun:
             sum(a.frees - b.frees for a, b in zip(after, before, strict=True)), sum(c.failed for c in cpus),
             ops / seconds if seconds else 0.0, by_order, cpus, classes, _fairness(cpus),
             longest.waits.longest if longest else 0, longest.name if longest and longest.waits.longest else "",
-            _per_op(classes, by_order, freed), _pcp(self.m), text, validate(self.m) + locking_faults(self.m),
+            _per_op(classes, by_order, freed), _pcp(self.m), text, validate(self.m),
         )  # fmt: skip
 
     def __enter__(self) -> "LockRun":

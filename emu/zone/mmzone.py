@@ -421,10 +421,10 @@ class Machine(Struct):
     turn: int = i64()  # strictly ordered scripts: which operation is next
     stop: int = u32()  # asks all loops to end at their next step
     parent_bell: int = u32()  # grows when a CPU has an answer for the parent
-    broken: int = i32()
+    _hole: int = i32()
     drain_busy: int = u32()  # pcpu_drain_mutex: its owner's index + 1
     nodes: Array[Node] = array(Node, MAX_NUMNODES)
-    jiffies: int = i64()
+    jiffies: int = i64()  # of the recorded state; emu.zone.time has those since
     memcgs: Array[Memcg] = array(Memcg, MAX_MEMCGS)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from emu.zone.census import Census
 from emu.zone.init import party_of, zones_of
+from emu.zone.lockdep import locking_faults
 from emu.zone.locks import locks_of
 from emu.zone.mm_types import Vm
 from emu.zone.mmzone import (
@@ -40,7 +41,7 @@ Findings = Iterator[str]
 
 
 def validate(m: Machine, from_boot: bool = False) -> list[str]:
-    """Check all invariants; an empty list: all hold.
+    """Check all invariants and, in checked mode, the rules of locking; an empty list: all hold.
 
     ``from_boot`` says that the machine was booted, not loaded from a recorded state, and has freed only pages that it
     allocated: its event counters then account for every page in use.
@@ -61,7 +62,7 @@ def validate(m: Machine, from_boot: bool = False) -> list[str]:
     out += memory_in_use(m)
     if from_boot:
         out += [*events_account_for_pages(m, in_use), *reserves_add_up(m)]
-    return out
+    return out + locking_faults(m)
 
 
 def memory_in_use(m: Machine) -> list[str]:

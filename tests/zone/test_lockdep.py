@@ -16,6 +16,7 @@ from emu.zone.board import Board
 from emu.zone.boot import shape_of
 from emu.zone.irq import local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.lockdep import dependencies, locking_faults
+from emu.zone.validate import validate
 from shm.point import site
 from shm.spinlock import spin_lock, spin_trylock, spin_unlock
 
@@ -34,6 +35,7 @@ with Board.boot(shape_of(2, [1 << 14])) as b:
         me.context, me.irqs_off = 0, off
 
     PLANTED
+    assert set(locking_faults(m)) <= set(validate(m))
     print(len(dependencies(m)))
     print("\\n".join(locking_faults(m)))
 """
