@@ -11,12 +11,13 @@ from shm.core import core, seam
 from shm.struct import Array, Struct, array, fixed, i32, i64, struct, u32
 
 __all__ = [
-    "MAX_HELD", "MEASURED", "NR_CONTEXTS", "SCHEDULED", "Held", "Party", "Wait", "point", "schedule_point", "site",
-    "site_name",
+    "MAX_HELD", "MEASURED", "NO_IRQSAVE", "NR_CONTEXTS", "SCHEDULED", "Held", "Party", "Wait", "point",
+    "schedule_point", "site", "site_name",
 ]  # fmt: skip
 
 _names: dict[int, str] = {0: "-"}
-SCHEDULED, MEASURED = 1, 2  # Party.scheduled
+# bits of Party.scheduled: points are decisions; irqs-off times are measured; interrupts can't be switched off
+SCHEDULED, MEASURED, NO_IRQSAVE = 1, 2, 4
 
 
 def site(name: str) -> int:
@@ -60,21 +61,24 @@ MAX_HELD = 8
 class Party(Struct):
     """One process that takes part: who it is, what it waits for, whether it lives. Parties lie in one table.
 
-    ``index`` is its place in the table, ``stride`` the distance of two parties in bytes. Times in ns.
+    ``index`` is its place in the table, ``stride`` the distance of two parties in bytes. Times in ns. What every lock
+    and interrupt switch looks at is in the first cache line.
     """
+
+    _align_ = 64
 
     index: int = fixed(i32)
     stride: int = fixed(i32)
     pid: int = i32()
     dead: int = i32()  # set by the supervisor when the process has ended without saying so
-    scheduled: int = i32()  # points do something: SCHEDULED, MEASURED
+    scheduled: int = i32()  # bits of SCHEDULED, MEASURED, NO_IRQSAVE: points do something
     spin_limit: int = i32()  # how often to look at a lock before parking; -1: never park
     exit_on_owner_death: int = i32()  # status to exit with when a lock's holder is dead; 0: the lock call returns
     lock_stat: int = i32()  # measure waiting and holding
     irqs_off: int = i32()
-    irqs_mask: int = i32()  # 1; 0: switching interrupts off has no effect
     context: int = i32()  # 0: a task runs; 1: an interrupt on top of it
     state: int = i32()
+    nr_locks: int = i32()  # held, counted with lock_stat
     last_site: int = u32()
     lock_site: int = u32()  # of the lock that it last asked for or gave back
     waits: Array[Wait] = array(Wait, NR_CONTEXTS)
@@ -84,8 +88,6 @@ class Party(Struct):
     park_ns: int = i64()
     hold_ns: int = i64()  # holding at least one lock
     hold_since: int = i64()
-    nr_locks: int = i32()  # held, counted with lock_stat
-    _hole: int = i32()
     nr_held: Array[int] = array(i32, NR_CONTEXTS)  # entries of held, in checked mode
     held: Array[Held] = array(Held, NR_CONTEXTS * MAX_HELD)  # those of interrupts behind those of tasks
     lockdep: int = fixed(i64)  # offset of the checker's graph from the party table; 0: none

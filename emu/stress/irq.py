@@ -25,7 +25,7 @@ from emu.zone.snapshot import nr_free_pages
 from emu.zone.validate import validate
 from shm.atomic import fetch_or
 from shm.core import INTERPRETED, MODE, Entry
-from shm.point import MEASURED, site_name
+from shm.point import MEASURED, NO_IRQSAVE, site_name
 from shm.symbols import Symbols
 
 __all__ = ["RATES", "UNSAFE", "IrqReport", "stress_irq"]
@@ -89,8 +89,7 @@ def stress_irq(
         cpus = [board.cpu(i) for i in range(m.nr_cpus)]
         stats = [irq_stat_of(cpu) for cpu in cpus]
         for cpu in cpus:
-            cpu.party.irqs_mask = int(unsafe != "no-irqsave")
-            cpu.party.scheduled |= MEASURED
+            cpu.party.scheduled |= MEASURED | (NO_IRQSAVE if unsafe else 0)
             fetch_or(cpu, "irq_pending", IRQ_MEASURE)
         told(f"{len(cpus)} CPUs, interrupts per second on each: {_rates(rates)}")
         ops, seconds = 0, 0.0

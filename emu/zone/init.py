@@ -124,7 +124,6 @@ def _init_parties(m: Machine, layout: Layout, shape: Shape, tuning: Tuning) -> N
         cpu.node = shape.cpu_node[i] if i < m.nr_cpus else (i - m.nr_cpus) % m.nr_nodes
         cpu.online = int(i < m.nr_cpus)
         cpu.work_lock.lock_class = LOCK_CLASS_WORK
-        cpu.party.irqs_mask = 1
         cpu.party.lockdep = layout.lockdep - m.cpus if CHECKED else 0
         if tuning.irq_stat:
             cpu.irq_stat = layout.irq_stats + i * IRQ_STAT_SIZE - (m.cpus + i * CPU_SIZE)

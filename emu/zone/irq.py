@@ -10,7 +10,7 @@ from emu.zone.irq_stat import add_irqs_off, irq_stat_at
 from emu.zone.mmzone import Cpu, Machine
 from shm.atomic import barrier, clock_ns
 from shm.core import core, seam
-from shm.point import MEASURED, schedule_point
+from shm.point import MEASURED, NO_IRQSAVE, schedule_point
 from shm.spinlock import Spinlock, spin_lock, spin_trylock, spin_unlock
 
 IRQ_MEASURE = 1 << 31  # among the pending bits: no interrupt, but a reason to look at the clock
@@ -24,22 +24,25 @@ def do_IRQ(m: Machine, cpu: Cpu) -> None:
 
 
 @core(cold=True)
-def irqs_go_off(cpu: Cpu, where: int) -> None:
-    """With ``MEASURED``: interrupts will be off from here on."""
-    if cpu.party.scheduled & MEASURED != 0 and cpu.party.irqs_off == 0 and cpu.irq_stat != 0:
+def irqs_go_off(cpu: Cpu, where: int) -> int:
+    """Interrupts will be off from here on, which is looked at: what the flag becomes, 1 unless ``NO_IRQSAVE``."""
+    me = cpu.party
+    if me.scheduled & MEASURED != 0 and me.irqs_off == 0 and cpu.irq_stat != 0:
         stat = irq_stat_at(cpu, cpu.irq_stat)
         stat.site = where
         stat.since = clock_ns()
+    return me.irqs_off if me.scheduled & NO_IRQSAVE != 0 else 1
 
 
 @core(inline=True)
 def irqs_off(cpu: Cpu, where: int) -> int:
     """Interrupts off without a scheduling point; one is about to follow."""
     me = cpu.party
+    off = 1
     if me.scheduled != 0:
-        irqs_go_off(cpu, where)
+        off = irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = flags | me.irqs_mask
+    me.irqs_off = off
     barrier()
     return flags
 
@@ -48,11 +51,12 @@ def irqs_off(cpu: Cpu, where: int) -> int:
 def local_irq_save(cpu: Cpu, where: int) -> int:
     """``local_irq_save()``: interrupts off; hand the returned flags back to :func:`local_irq_restore`."""
     me = cpu.party
+    off = 1
     if me.scheduled != 0:
         schedule_point(me, where)
-        irqs_go_off(cpu, where)
+        off = irqs_go_off(cpu, where)
     flags = me.irqs_off
-    me.irqs_off = flags | me.irqs_mask
+    me.irqs_off = off
     barrier()
     return flags
 
