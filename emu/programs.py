@@ -10,6 +10,7 @@ from emu.daemons import DAEMON_ENTRIES
 from emu.mm import pagevec, rmap_walk, swap_state
 from emu.mm.filemap import create_file
 from emu.mm.memory_hotplug import HOTPLUG_ENTRIES
+from emu.race.players import RACE_ENTRIES
 from emu.reclaim import contig, direct, node_reclaim, oom_exit, oom_kill, oom_memcg
 from emu.reclaim.ctl import CTL_ENTRIES
 from emu.workload import driven_ops, replay_ops, script
@@ -36,7 +37,7 @@ ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
     *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES,
     *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, *WATERMARK_ENTRIES, script.run_ordered, script.run_free,
-    replay_ops.replay_slice,
+    replay_ops.replay_slice, *RACE_ENTRIES,
 )  # fmt: skip
 
 

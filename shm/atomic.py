@@ -16,11 +16,16 @@ from typing import Any
 
 from llvmlite import ir
 
-from shm.core import primitive
+from shm.access import ACCESS_ACQUIRE, ACCESS_ONCE, ACCESS_RELEASE
+from shm.core import INSTRUMENTED, primitive
+from shm.here import free_running, here, load_here
+from shm.point import schedule_relax, schedule_wait
+from shm.seen import seen_atomic, seen_fence, seen_load, seen_store
 
 __all__ = [
     "address", "barrier", "clock_ns", "cmpxchg", "cpu_relax", "fetch_add", "fetch_and", "fetch_or", "fls", "futex_wait",
-    "futex_wake", "load_acquire", "prefetch", "process_exit", "process_signal", "smp_mb", "store_release", "xchg",
+    "futex_wake", "load_acquire", "park", "prefetch", "process_exit", "process_signal", "read_once", "smp_mb",
+    "store_release", "unpark", "write_once", "xchg",
 ]  # fmt: skip
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -41,19 +46,47 @@ def _narrow(b: Any, value: Any, bits: int) -> Any:
     return value if bits == 64 else b.trunc(value, ir.IntType(bits))
 
 
-def _lower_load(b: Any, rec: Any, name: str) -> Any:
-    ptr, bits, signed = rec.field(name)
-    return _widen(b, b.load_atomic(ptr, "acquire", bits // 8), signed)
+def _is_seen(rec: Any) -> bool:
+    return INSTRUMENTED and not rec.of.cls._raw_
 
 
-def _lower_store(b: Any, rec: Any, name: str, value: Any) -> None:
-    ptr, bits, _ = rec.field(name)
-    b.store_atomic(_narrow(b, value, bits), ptr, "release", bits // 8)
+def _load(ordering: str, flags: int) -> Any:
+    def lower(b: Any, rec: Any, name: str) -> Any:
+        ptr, bits, signed = rec.field(name)
+
+        def plain() -> Any:
+            return b.load_atomic(ptr, ordering, bits // 8)
+
+        return _widen(b, seen_load(b, ptr, flags, plain) if _is_seen(rec) else plain(), signed)
+
+    return lower
+
+
+def _store(ordering: str, flags: int) -> Any:
+    def lower(b: Any, rec: Any, name: str, value: Any) -> None:
+        ptr, bits, _ = rec.field(name)
+        narrow = _narrow(b, value, bits)
+
+        def plain() -> None:
+            b.store_atomic(narrow, ptr, ordering, bits // 8)
+
+        if _is_seen(rec):
+            seen_store(b, ptr, narrow, flags, plain)
+        else:
+            plain()
+
+    return lower
+
+
+_lower_load, _lower_store = _load("acquire", ACCESS_ACQUIRE), _store("release", ACCESS_RELEASE)
+_lower_read_once, _lower_write_once = _load("monotonic", ACCESS_ONCE), _store("monotonic", ACCESS_ONCE)
 
 
 def _lower_rmw(kind: str) -> Any:
     def lower(b: Any, rec: Any, name: str, value: Any) -> Any:
         ptr, bits, signed = rec.field(name)
+        if _is_seen(rec):
+            seen_atomic(b, ptr)
         return _widen(b, b.atomic_rmw(kind, ptr, _narrow(b, value, bits), "seq_cst"), signed)
 
     return lower
@@ -64,6 +97,8 @@ _lower_add, _lower_xchg, _lower_or, _lower_and = (_lower_rmw(k) for k in ("add",
 
 def _lower_cmpxchg(b: Any, rec: Any, name: str, old: Any, new: Any) -> Any:
     ptr, bits, signed = rec.field(name)
+    if _is_seen(rec):
+        seen_atomic(b, ptr)
     pair = b.cmpxchg(ptr, _narrow(b, old, bits), _narrow(b, new, bits), "seq_cst", "acquire")
     return _widen(b, b.extract_value(pair, 0), signed)
 
@@ -78,6 +113,8 @@ def _lower_address(b: Any, rec: Any) -> Any:
 
 
 def _lower_fence(b: Any) -> None:
+    if INSTRUMENTED:
+        seen_fence(b)
     b.fence("seq_cst")
 
 
@@ -90,7 +127,25 @@ def _lower_fls(b: Any, value: Any) -> Any:
     return b.sub(I64(64), b.call(count, [value, ir.IntType(1)(0)]))
 
 
+def _scheduled(b: Any) -> Any:
+    """The seat's address, and whether there is one."""
+    seat = load_here(b)
+    return seat, b.icmp_unsigned("!=", seat, I64(0))
+
+
+def _seam(b: Any, of: Any, result: Any, args: list[Any]) -> Any:
+    return b.call(_declare(b, of.__core__.symbol, result, [arg.type for arg in args]), args)
+
+
 def _lower_relax(b: Any) -> None:
+    with b.if_else(_scheduled(b)[1], likely=False) as (scheduled, free):
+        with scheduled:
+            _seam(b, schedule_relax, ir.VoidType(), [])
+        with free:
+            _lower_pause(b)
+
+
+def _lower_pause(b: Any) -> None:
     if "x86" in b.module.triple:
         b.call(_declare(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
     else:
@@ -104,10 +159,21 @@ def _timespec(b: Any) -> Any:
 
 def _lower_clock(b: Any) -> Any:
     slot = _timespec(b)
-    clock_gettime = _declare(b, "clock_gettime", I32, [I32, I64.as_pointer()])
-    b.call(clock_gettime, [I32(CLOCK_MONOTONIC), b.bitcast(slot, I64.as_pointer())])
-    pair = b.load(slot)
-    return b.add(b.mul(b.extract_value(pair, 0), I64(1_000_000_000)), b.extract_value(pair, 1))
+    seat, is_scheduled = _scheduled(b)
+    with b.if_else(is_scheduled, likely=False) as (scheduled, free):
+        with scheduled:  # a seat begins with the address of its clock
+            clock = b.load(b.inttoptr(seat, I64.as_pointer()))
+            virtual, here_ = b.load(b.inttoptr(clock, I64.as_pointer())), b.block
+        with free:
+            clock_gettime = _declare(b, "clock_gettime", I32, [I32, I64.as_pointer()])
+            b.call(clock_gettime, [I32(CLOCK_MONOTONIC), b.bitcast(slot, I64.as_pointer())])
+            pair = b.load(slot)
+            real = b.add(b.mul(b.extract_value(pair, 0), I64(1_000_000_000)), b.extract_value(pair, 1))
+            there = b.block
+    now = b.phi(I64)
+    now.add_incoming(virtual, here_)
+    now.add_incoming(real, there)
+    return now
 
 
 def _syscall(b: Any, number: int, *args: Any) -> Any:
@@ -133,13 +199,39 @@ def _lower_futex_wait(b: Any, rec: Any, name: str, expected: Any, bits: Any, dea
     b.store(b.srem(deadline_ns, I64(1_000_000_000)), b.gep(slot, [I32(0), I32(1)]))
     limit = b.select(b.icmp_signed("<", deadline_ns, I64(0)), I64(0), b.ptrtoint(slot, I64))
     at = b.ptrtoint(ptr, I64)
-    return _syscall(b, _number("futex"), at, I64(FUTEX_WAIT_BITSET), expected, limit, I64(0), bits)
+    with b.if_else(_scheduled(b)[1], likely=False) as (scheduled, free):
+        with scheduled:
+            waited, here_ = _seam(b, schedule_wait, I64, [at, expected, deadline_ns]), b.block
+        with free:
+            out = _syscall(b, _number("futex"), at, I64(FUTEX_WAIT_BITSET), expected, limit, I64(0), bits)
+            there = b.block
+    result = b.phi(I64)
+    result.add_incoming(waited, here_)
+    result.add_incoming(out, there)
+    return result
 
 
 def _lower_futex_wake(b: Any, rec: Any, name: str, count: Any, bits: Any) -> Any:
     ptr, _, _ = rec.field(name)
     at = b.ptrtoint(ptr, I64)
-    return _syscall(b, _number("futex"), at, I64(FUTEX_WAKE_BITSET), count, I64(0), I64(0), bits)
+    before = b.block
+    with b.if_then(b.not_(_scheduled(b)[1]), likely=True):  # scheduled processes sleep on no futex but their own
+        woken = _syscall(b, _number("futex"), at, I64(FUTEX_WAKE_BITSET), count, I64(0), I64(0), bits)
+        there = b.block
+    result = b.phi(I64)
+    result.add_incoming(I64(0), before)
+    result.add_incoming(woken, there)
+    return result
+
+
+def _lower_park(b: Any, rec: Any, name: str, expected: Any) -> None:
+    at = b.ptrtoint(rec.field(name)[0], I64)
+    _syscall(b, _number("futex"), at, I64(FUTEX_WAIT_BITSET), expected, I64(0), I64(0), I64(0xFFFFFFFF))
+
+
+def _lower_unpark(b: Any, rec: Any, name: str) -> None:
+    at = b.ptrtoint(rec.field(name)[0], I64)
+    _syscall(b, _number("futex"), at, I64(FUTEX_WAKE_BITSET), I64(1), I64(0), I64(0), I64(0xFFFFFFFF))
 
 
 def _lower_exit(b: Any, status: Any) -> None:
@@ -210,6 +302,18 @@ def store_release(rec: Any, name: str, value: int) -> None:
     _do("store", rec, name, value)
 
 
+@primitive(_lower_read_once, literal=(1,))
+def read_once(rec: Any, name: str) -> int:
+    """``READ_ONCE(rec->name)``: whole, once, and in no order with anything else."""
+    return int(getattr(rec, name))
+
+
+@primitive(_lower_write_once, literal=(1,), void=True)
+def write_once(rec: Any, name: str, value: int) -> None:
+    """``WRITE_ONCE(rec->name, value)``"""
+    setattr(rec, name, value)
+
+
 @primitive(_lower_add, literal=(1,))
 def fetch_add(rec: Any, name: str, value: int) -> int:
     """``atomic_fetch_add``: returns the old value."""
@@ -263,21 +367,28 @@ def fls(value: int) -> int:
     return value.bit_length()
 
 
-@primitive(_lower_relax, void=True)
+@primitive(_lower_relax, void=True, calls=(schedule_relax,))
 def cpu_relax() -> None:
-    """Tell the processor that this is a spin loop."""
+    """Tell the processor that this is a spin loop; in scheduled mode, somebody else's turn."""
+    if not free_running():
+        schedule_relax()
 
 
 @primitive(_lower_clock)
 def clock_ns() -> int:
-    """CLOCK_MONOTONIC in ns: the same clock in every process."""
+    """CLOCK_MONOTONIC in ns: the same clock in every process; in scheduled mode, virtual time."""
+    if not free_running():
+        return ctypes.c_int64.from_address(ctypes.c_int64.from_address(here()).value).value
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
 
 
-@primitive(_lower_futex_wait, literal=(1,))
+@primitive(_lower_futex_wait, literal=(1,), calls=(schedule_wait,))
 def futex_wait(rec: Any, name: str, expected: int, bits: int, deadline_ns: int) -> int:
     """Sleep while the 32-bit field holds ``expected``, until woken with one of ``bits`` or CLOCK_MONOTONIC passes
     ``deadline_ns`` (negative: never). Returns 0 when woken, else negative; spurious returns are possible."""
+    if not free_running():
+        at = ctypes.addressof(rec) + getattr(type(rec), name).offset
+        return schedule_wait(at, expected, deadline_ns)
     limit = (ctypes.c_int64 * 2)(deadline_ns // 1_000_000_000, deadline_ns % 1_000_000_000)
     return _futex(rec, name, FUTEX_WAIT_BITSET, expected, limit if deadline_ns >= 0 else None, bits)
 
@@ -297,6 +408,18 @@ def _futex(rec: Any, name: str, op: int, value: int, limit: Any, bits: int) -> i
     if out < 0 and ctypes.get_errno() not in (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR):
         raise OSError(ctypes.get_errno(), "futex")
     return int(out)
+
+
+@primitive(_lower_park, literal=(1,), void=True)
+def park(rec: Any, name: str, expected: int) -> None:
+    """``futex_wait`` on the host, also in scheduled mode: the process itself sleeps."""
+    _futex(rec, name, FUTEX_WAIT_BITSET, expected, None, 0xFFFFFFFF)
+
+
+@primitive(_lower_unpark, literal=(1,), void=True)
+def unpark(rec: Any, name: str) -> None:
+    """Wake the process that has :func:`park`\\ ed on the field."""
+    _futex(rec, name, FUTEX_WAKE_BITSET, 1, None, 0xFFFFFFFF)
 
 
 @primitive(_lower_exit, void=True)

@@ -30,8 +30,10 @@ from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, T
 from numba.extending import intrinsic
 
 from shm.core import CoreError, CoreInfo, OnStack, Primitive, name_of
+from shm.here import HERE, HereRecord, load_here
 from shm.program import globals_of
 from shm.records import Scalar, StructType, offset, struct_type
+from shm.seen import in_function
 from shm.struct import At
 
 __all__ = ["Operand", "front_end", "link"]
@@ -192,6 +194,19 @@ def _stack(on: OnStack[Any]) -> Any:
 
 
 @functools.cache
+def _here(of: HereRecord[Any]) -> Any:
+    record = struct_type(of.cls)
+
+    def typed(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+            return builder.inttoptr(load_here(builder), I8P)
+
+        return record(), codegen
+
+    return _intrinsic("HereRecord", typed, 0)
+
+
+@functools.cache
 def _extreme(which: Callable[..., Any]) -> Any:
     """``min`` and ``max`` of two integers."""
 
@@ -217,6 +232,8 @@ def _substitute(info: CoreInfo) -> Any:
             scope[name] = _accessor(value)
         elif isinstance(value, OnStack):
             scope[name] = _stack(value)
+        elif isinstance(value, HereRecord):
+            scope[name] = _here(value)
         elif isinstance(value, int | str | tuple):
             scope[name] = value
         else:
@@ -262,6 +279,7 @@ def front_end(info: CoreInfo) -> bytes:
     argtypes = tuple(types.int64 if t is int else struct_type(t) for t in info.signature.params)
     returned = _void_or_int(info.signature.returns)
     name = name_of(info.body)
+    in_function(info.body.__name__)
     with global_compiler_lock:
         try:
             function = _substitute(info)
@@ -321,6 +339,7 @@ def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[st
     # "flags |= bit" as a byte access is shorter, but the next read of all flags would wait until it is in the cache
     llvm.set_option("core", "-combiner-reduce-load-op-store-width=0")
     whole = _joined([_joined([llvm.parse_bitcode(b) for b in batch]) for batch in _batches(list(bitcodes.values()))])
+    _define_here(whole)
     for function in whole.functions:
         if function.is_declaration:
             continue
@@ -346,6 +365,12 @@ def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[st
     whole.verify()
     _refuse_unknown(whole, bitcodes, infos)
     return bytes(machine.emit_object(whole))
+
+
+def _define_here(whole: Any) -> None:
+    """The program's one variable (see ``shm.here``), for those of its functions that name it."""
+    whole.link_in(llvm.parse_assembly(f"@{HERE} = global i64 0"))
+    whole.get_global_variable(HERE).linkage = "internal"
 
 
 def _refuse_unknown(whole: Any, bitcodes: dict[str, bytes], infos: dict[str, CoreInfo]) -> None:

@@ -16,6 +16,7 @@ walks a call tree; all of a program is then linked into one LLVM module and opti
 ``compiled``     native code, nothing checked
 ``checked``      native code with bounds checks and every ``if CHECKED`` in the model
 ``interpreted``  the same source as plain Python: pdb, coverage, teaching (``CHECKED`` holds here too)
+``instrumented`` native code whose every access to shared memory is seen by a scheduled run (``shm.access``)
 """
 
 import os
@@ -26,17 +27,18 @@ from typing import Any, Generic, TypeVar, get_type_hints, overload
 from shm.struct import Struct
 
 __all__ = [
-    "CHECKED", "INTERPRETED", "MODE", "CoreError", "CoreInfo", "Entry", "OnStack", "Primitive", "Seam", "as_entries",
-    "core", "entry", "implements", "primitive", "seam",
+    "CHECKED", "INSTRUMENTED", "INTERPRETED", "MODE", "CoreError", "CoreInfo", "Entry", "OnStack", "Primitive", "Seam",
+    "as_entries", "core", "entry", "implements", "primitive", "seam",
 ]  # fmt: skip
 
-MODES = ("compiled", "checked", "interpreted")
+MODES = ("compiled", "checked", "interpreted", "instrumented")
 MODE = os.environ.get("EMU_MODE", "compiled")
 if MODE not in MODES:
     sys.stderr.write(f"EMU_MODE={MODE}: not one of {', '.join(MODES)}\n")
     raise SystemExit(2)
-CHECKED = MODE != "compiled"
+CHECKED = MODE in ("checked", "interpreted")
 INTERPRETED = MODE == "interpreted"
+INSTRUMENTED = MODE == "instrumented"
 
 S = TypeVar("S", bound=Struct)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -177,19 +179,26 @@ class Primitive:
     listed in ``literal`` as Python strings; it returns an i64 value, or None.
     """
 
-    def __init__(self, fn: Callable[..., Any], lower: Callable[..., Any], literal: tuple[int, ...], void: bool) -> None:
-        self.fn, self.lower, self.literal, self.void = fn, lower, literal, void
+    def __init__(
+        self, fn: Callable[..., Any], lower: Callable[..., Any], literal: tuple[int, ...], void: bool,
+        calls: tuple[Callable[..., Any], ...],
+    ) -> None:  # fmt: skip
+        self.fn, self.lower, self.literal, self.void, self.calls = fn, lower, literal, void, calls
         self.__name__, self.__doc__ = fn.__name__, fn.__doc__
 
     def __call__(self, *args: Any) -> Any:
         return self.fn(*args)
 
 
-def primitive(lower: Callable[..., Any], literal: tuple[int, ...] = (), void: bool = False) -> Callable[[F], F]:
-    """Declare a :class:`Primitive`; the decorated function is what it means in interpreted mode."""
+def primitive(
+    lower: Callable[..., Any], literal: tuple[int, ...] = (), void: bool = False,
+    calls: tuple[Callable[..., Any], ...] = (),
+) -> Callable[[F], F]:  # fmt: skip
+    """Declare a :class:`Primitive`; the decorated function is what it means in interpreted mode. ``calls``: the core
+    functions whose symbols the lowering uses."""
 
     def make(fn: F) -> F:
-        return Primitive(fn, lower, literal, void)  # type: ignore[return-value]
+        return Primitive(fn, lower, literal, void, calls)  # type: ignore[return-value]
 
     return make
 

@@ -11,8 +11,9 @@ from shm.core import core, seam
 from shm.struct import Array, Struct, array, fixed, i32, i64, struct, u32
 
 __all__ = [
-    "MAX_HELD", "MEASURED", "NO_IRQSAVE", "NR_CONTEXTS", "SCHEDULED", "Held", "Party", "Wait", "point",
-    "schedule_point", "site", "site_name",
+    "MAX_HELD", "MEASURED", "NO_IRQSAVE", "NR_CONTEXTS", "SCHEDULED", "Held", "Party", "Wait", "point", "point_loop",
+    "schedule_lock", "schedule_loop", "schedule_point", "schedule_relax", "schedule_wait", "site", "site_name",
+    "site_names",
 ]  # fmt: skip
 
 _names: dict[int, str] = {0: "-"}
@@ -26,6 +27,11 @@ def site(name: str) -> int:
     if _names.setdefault(number, name) != name:
         raise ValueError(f"site {name!r} has the number of {_names[number]!r}: rename it")
     return number
+
+
+def site_names() -> list[tuple[int, str]]:
+    """All registered places."""
+    return [item for item in _names.items() if item[0]]
 
 
 def site_name(number: int) -> str:
@@ -104,3 +110,36 @@ def point(me: Party, where: int) -> None:
     """A place where another process may go first."""
     if me.scheduled != 0:
         schedule_point(me, where)
+
+
+@seam
+def schedule_loop(me: Party, where: int, state: int) -> None:
+    """Scheduled mode's decision at the head of a loop that retries; free-running processes never get here."""
+    me.last_site = where
+
+
+@core(inline=True)
+def point_loop(me: Party, where: int, state: int) -> None:
+    """A :func:`point` at the head of a loop that may go on for ever. ``state`` sums up what the loop keeps in local
+    variables: the same state over the same memory is the same again."""
+    if me.scheduled != 0:
+        schedule_loop(me, where, state)
+
+
+@seam
+def schedule_lock(me: Party, where: int, word: int, mask: int) -> None:
+    """Scheduled mode's decision before a lock is taken that is free when no bit of ``mask`` is set in the 32-bit word
+    at address ``word``."""
+    me.last_site = where
+
+
+@seam
+def schedule_wait(word: int, expected: int, deadline_ns: int) -> int:
+    """Scheduled mode's ``futex_wait``: until the 32-bit word at an address isn't ``expected`` any more (0), or virtual
+    time has passed the deadline (-1)."""
+    return 0
+
+
+@seam
+def schedule_relax() -> None:
+    """Scheduled mode's ``cpu_relax()``: nothing can change until another process makes a step."""

@@ -15,11 +15,14 @@ from typing import Any, cast
 
 import llvmlite.binding as llvm
 
-from shm.core import MODE, CoreError, CoreInfo, OnStack, Primitive, name_of
+from shm.access import access_atomic, access_fence, access_load, access_range, access_store
+from shm.core import INSTRUMENTED, MODE, CoreError, CoreInfo, OnStack, Primitive, name_of
+from shm.here import HereRecord
 from shm.struct import At, layout_of
 
 __all__ = ["closure", "globals_of", "key_of_function", "key_of_program", "toolchain"]
 
+SEAMS: Any = (access_load, access_store, access_atomic, access_fence, access_range)
 LOAD_GLOBAL, EXTENDED_ARG = opcode.opmap["LOAD_GLOBAL"], opcode.EXTENDED_ARG
 
 
@@ -46,6 +49,8 @@ def closure(roots: Iterable[Any]) -> dict[str, CoreInfo]:
     """All core functions that the roots reach, by symbol."""
     found: dict[str, CoreInfo] = {}
     todo: list[CoreInfo] = [root.__core__ for root in roots]
+    if INSTRUMENTED:  # what every access calls
+        todo += [of.__core__ for of in SEAMS]
     while todo:
         info = todo.pop()
         if found.get(info.symbol, info) is not info:
@@ -53,7 +58,11 @@ def closure(roots: Iterable[Any]) -> dict[str, CoreInfo]:
         if info.symbol in found:
             continue
         found[info.symbol] = info
-        todo += [v.__core__ for v in globals_of(info.body).values() if hasattr(v, "__core__")]
+        for value in globals_of(info.body).values():
+            if isinstance(value, Primitive):
+                todo += [called.__core__ for called in value.calls]  # type: ignore[attr-defined]
+            elif hasattr(value, "__core__"):
+                todo.append(value.__core__)
     return dict(sorted(found.items()))
 
 
@@ -61,7 +70,8 @@ def toolchain() -> str:
     """Compiler versions and the host processor: object code depends on them."""
     versions = f"numba {version('numba')} llvmlite {version('llvmlite')}"
     here = Path(__file__).parent
-    sources = b"".join((here / f"{name}.py").read_bytes() for name in ("compiler", "records", "atomic", "scan"))
+    lowering = ("compiler", "records", "atomic", "here", "seen", "access", "scan")
+    sources = b"".join((here / f"{name}.py").read_bytes() for name in lowering)
     ours = hashlib.blake2b(sources, digest_size=8)
     versions += f" {ours.hexdigest()}"
     return f"{versions} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {MODE}"
@@ -78,7 +88,7 @@ def _named(value: Any) -> str:
         return f"{value.__core__.symbol}{value.__core__.signature}"
     if isinstance(value, Primitive):
         return f"{value.__name__} {_code(value.lower)}"
-    if isinstance(value, At | OnStack):
+    if isinstance(value, At | OnStack | HereRecord):
         return layout_of(cast("Any", value.cls))
     return repr(value)
 

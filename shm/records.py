@@ -21,7 +21,8 @@ from numba.core.imputils import lower_builtin, lower_getattr_generic, lower_seta
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
 from numba.extending import models, register_model
 
-from shm.core import CHECKED
+from shm.core import CHECKED, INSTRUMENTED
+from shm.seen import seen_load, seen_store
 from shm.struct import Struct
 
 __all__ = ["StructType", "struct_type"]
@@ -33,8 +34,9 @@ I8P = ir.IntType(8).as_pointer()
 class Scalar:
     """An integer in memory: its width, and the name that LLVM knows it by."""
 
-    def __init__(self, ctype: Any, name: str, fixed: bool) -> None:
+    def __init__(self, ctype: Any, name: str, fixed: bool, raw: bool) -> None:
         self.name, self.fixed = name, fixed
+        self.seen = not (fixed or raw)
         self.signed: bool = ctype(-1).value < 0
         self.bits = ctypes.sizeof(ctype) * 8
         self.type = types.int64
@@ -50,8 +52,11 @@ class Scalar:
 
     def load(self, builder: Any, at: Any) -> Any:
         """Its value as an int64."""
-        value = builder.load(self.pointer(builder, at))
-        self._name(builder, value)
+        if INSTRUMENTED and self.seen:
+            value = seen_load(builder, self.pointer(builder, at), 0, lambda: builder.load(self.pointer(builder, at)))
+        else:
+            value = builder.load(self.pointer(builder, at))
+            self._name(builder, value)
         if self.fixed:
             value.set_metadata("invariant.load", builder.module.add_metadata([]))
         if self.bits == 64:
@@ -63,7 +68,11 @@ class Scalar:
         if self.fixed:
             raise TypeError(f"{self.name} is fixed: the core can't write it")
         narrow = value if self.bits == 64 else builder.trunc(value, ir.IntType(self.bits))
-        self._name(builder, builder.store(narrow, self.pointer(builder, at)))
+        if INSTRUMENTED and self.seen:
+            pointer = self.pointer(builder, at)
+            seen_store(builder, pointer, narrow, 0, lambda: builder.store(narrow, pointer))
+        else:
+            self._name(builder, builder.store(narrow, self.pointer(builder, at)))
 
 
 class Place:
@@ -111,15 +120,15 @@ def struct_type(cls: type[Struct]) -> StructType:
         made = _structs[cls] = StructType(cls)
         for name, ctype in cast(Any, cls)._fields_:
             full = f"{cls.__name__}.{name}"
-            made.fields[name] = (getattr(cls, name).offset, _element(ctype, full, name in cls._fixed_))
+            made.fields[name] = (getattr(cls, name).offset, _element(ctype, full, name in cls._fixed_, cls._raw_))
     return _structs[cls]
 
 
-def _element(ctype: Any, name: str, fixed: bool) -> Scalar | Place:
+def _element(ctype: Any, name: str, fixed: bool, raw: bool) -> Scalar | Place:
     if issubclass(ctype, ctypes.Array):
-        of = _element(ctype._type_, name, fixed)
+        of = _element(ctype._type_, name, fixed, raw)
         return Place(ArrayType(of, name, ctypes.sizeof(ctype._type_), ctype._length_))
-    return Place(struct_type(ctype)) if issubclass(ctype, Struct) else Scalar(ctype, name, fixed)
+    return Place(struct_type(ctype)) if issubclass(ctype, Struct) else Scalar(ctype, name, fixed, raw)
 
 
 register_model(StructType)(models.OpaqueModel)

@@ -9,7 +9,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from shm.core import primitive
+from shm.core import INSTRUMENTED, primitive
+from shm.seen import seen_range
 
 __all__ = ["all_match", "matches"]
 
@@ -90,12 +91,16 @@ def _is_zero(b: Any, vector: Any) -> Any:
 
 
 def _lower_matches(b: Any, rec: Any, spec: str) -> Any:
+    if INSTRUMENTED:
+        seen_range(b, rec.address, I64(rec.of.size))
     at, mask, value = _asked(b, rec, spec)
     record = b.load(b.bitcast(at, mask.type.as_pointer()), align=4)
     return _is_zero(b, b.and_(b.xor(record, value), mask))
 
 
 def _lower_all_match(b: Any, rec: Any, count: Any, spec: str) -> Any:
+    if INSTRUMENTED:
+        seen_range(b, rec.address, b.mul(count, I64(rec.of.size)))
     start, mask, value = _asked(b, rec, spec)
     base = b.bitcast(start, ir.ArrayType(ir.IntType(8), rec.of.size).as_pointer())
     seen = (ir.Constant(mask.type, [0] * mask.type.count), ir.Constant(mask.type, [-1] * mask.type.count))

@@ -32,7 +32,7 @@ from shm.atomic import (
 from shm.core import CHECKED, core
 from shm.lockdep import lock_acquire, lock_release
 from shm.lockstat import LockStat, stat_acquired, stat_contended, stat_init, stat_released
-from shm.point import NR_CONTEXTS, Party, Wait, point
+from shm.point import NR_CONTEXTS, Party, Wait, point, schedule_lock
 from shm.struct import At, Struct, embed, i32, i64, struct, u32
 
 __all__ = ["EDEADLK", "EOWNERDEAD", "Spinlock", "holder_of", "spin_is_locked", "spin_lock", "spin_lock_init",
@@ -57,7 +57,7 @@ class Spinlock(Struct):
 
     _align_ = 64
 
-    word: int = u32()
+    word: int = u32()  # first: a scheduled process that waits for the lock looks at the lock's address
     tail: int = u32()  # invariant: tail - head processes queue (mod 2^32)
     head: int = u32()
     parked: int = u32()  # how many of them sleep, the head not counted
@@ -127,7 +127,8 @@ def _acquired(me: Party, lock: Spinlock, where: int) -> None:
 @core(inline=True)
 def spin_lock(me: Party, lock: Spinlock, where: int) -> int:
     """``spin_lock()``: 0, or ``-EOWNERDEAD`` when its holder is dead, ``-EDEADLK`` when the holder is the caller."""
-    point(me, where)
+    if me.scheduled != 0:
+        schedule_lock(me, where, address(lock), HOLDER)
     me.lock_site = where
     if CHECKED:
         lock_acquire(me, _position(me, lock), lock.lock_class, where, 0)

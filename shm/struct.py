@@ -45,6 +45,7 @@ class Struct(ctypes.Structure):
     """Base of every struct declared with :func:`struct`."""
 
     _fixed_: frozenset[str] = frozenset()
+    _raw_: bool = False  # instrumented mode doesn't see accesses to it (shm.access)
 
 
 class _Field:

@@ -7,12 +7,15 @@ from the wake-up on and not only when the sleeper runs again.
 
 from shm.atomic import clock_ns, cmpxchg, fetch_add, futex_wait, futex_wake, load_acquire, smp_mb
 from shm.core import core
+from shm.here import here
 from shm.struct import At, Struct, i64, struct, u32
 
-__all__ = ["WaitQueue", "finish_wait", "prepare_to_wait", "schedule", "waitqueue_active", "wake_up"]
+__all__ = ["NEVER", "WaitQueue", "finish_wait", "look_again",
+           "prepare_to_wait", "schedule", "waitqueue_active", "wake_up"]
 
 ANY = 0xFFFFFFFF
 WAKE_ALL = 0x7FFFFFFF
+NEVER = 1 << 62  # a deadline
 
 
 @struct
@@ -32,6 +35,13 @@ class _Halves(Struct):
 
 
 halves_at = At(_Halves)
+
+
+@core(inline=True)
+def look_again(ns: int) -> int:
+    """The deadline of a sleep that ends only so that the process may look around: in ``ns``; in scheduled mode, where
+    nothing needs looking after, never."""
+    return clock_ns() + ns if here() == 0 else NEVER
 
 
 @core

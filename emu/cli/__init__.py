@@ -8,6 +8,7 @@ from emu.cli import (
     ctl,
     explain,
     look,
+    race,
     run,
     stress_all,
     stress_irq,
@@ -19,7 +20,7 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "explain", "look", "main", "run", "stress_all", "stress_irq", "stress_kill", "stress_lock",
+    "app", "ctl", "explain", "look", "main", "race", "run", "stress_all", "stress_irq", "stress_kill", "stress_lock",
     "stress_oversubscribe", "stress_slowpath",
 ]  # fmt: skip
 
@@ -34,6 +35,7 @@ def main() -> None:
     except Exception as err:
         from emu.config import ConfigError
         from emu.machine import MachineError
+        from emu.race.scenario import ScenarioError
         from emu.workload.case import CaseError
         from emu.workload.trace import TraceError
         from emu.zone.boot import ShapeError
@@ -44,7 +46,9 @@ def main() -> None:
         if isinstance(err, MachineError | CoreError):
             typer.echo(f"emu: {err}", err=True)
             raise SystemExit(1) from None
-        known = (UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, OSError)
+        known = (
+            UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError, OSError,
+        )  # fmt: skip
         if not isinstance(err, known):
             raise
         text = f"{err.filename}: {err.strerror}" if isinstance(err, OSError) and err.filename else str(err)

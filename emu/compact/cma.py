@@ -9,10 +9,11 @@ from emu.zone.gfp import GFP_KERNEL
 from emu.zone.mm_types import SLOT_SIZE, CmaArea, slot_at, vm_at
 from emu.zone.mmzone import MIGRATE_CMA, Cpu, Machine
 from emu.zone.page import NULL
-from shm.atomic import clock_ns, cmpxchg, futex_wait, futex_wake, load_acquire, store_release
+from shm.atomic import cmpxchg, futex_wait, futex_wake, load_acquire, store_release
 from shm.core import as_entries, core, entry
 from shm.point import site
 from shm.spinlock import spin_lock, spin_unlock
+from shm.waitqueue import look_again
 
 ANY = 0xFFFFFFFF
 WORD_BITS = 32  # of a Slot, so that it stays positive
@@ -85,7 +86,7 @@ def contig_under_mutex(m: Machine, cpu: Cpu, cma: CmaArea, pfn: int, count: int)
         if load_acquire(m, "stop") != 0:
             return -EINTR
         poll(m, cpu)
-        futex_wait(cma, "cma_mutex", owner, ANY, clock_ns() + 1_000_000)
+        futex_wait(cma, "cma_mutex", owner, ANY, look_again(1_000_000))
     ret = alloc_contig_range(m, cpu, pfn, pfn + count, MIGRATE_CMA, GFP_KERNEL)
     store_release(cma, "cma_mutex", 0)
     futex_wake(cma, "cma_mutex", 1, ANY)

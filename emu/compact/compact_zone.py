@@ -72,7 +72,7 @@ def __compact_finished(m: Machine, cpu: Cpu, cc: CompactControl) -> int:
             zone.compact.blockskip_flush = 1
         return COMPACT_COMPLETE if cc.whole_zone != 0 else COMPACT_PARTIAL_SKIPPED
     if cc.proactive_compaction != 0:
-        if kswapd_is_running(m.nodes[zone.node]):
+        if kswapd_is_running(m, cpu, m.nodes[zone.node]):
             return COMPACT_PARTIAL_SKIPPED
         ret = COMPACT_SUCCESS
         if fragmentation_score_zone(m, zone) > fragmentation_score_wmark(m, 1):

@@ -13,6 +13,7 @@ from emu.cpu.seams import (
 from emu.cpu.workqueue import cond_resched
 from emu.mm.migrate import MIGRATE_ASYNC, MIGRATE_SYNC_LIGHT
 from emu.zone.buddy import compaction_capture
+from emu.zone.deviations import R19, deviates
 from emu.zone.event import EV_COMPACT_RETRY, EV_TRY_TO_COMPACT_PAGES, record
 from emu.zone.gfp import __GFP_IO, PAGE_ALLOC_COSTLY_ORDER, PF_KTHREAD, PF_MEMALLOC
 from emu.zone.mmzone import (
@@ -27,11 +28,14 @@ from emu.zone.vmstat_items import COMPACTFAIL, COMPACTSTALL, COMPACTSUCCESS
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.atomic import address
 from shm.core import core, implements
+from shm.point import point, site
 
 COMPACT_PRIO_SYNC_LIGHT = 1
 COMPACT_PRIO_ASYNC = 2
 MIN_COMPACT_COSTLY_PRIORITY = COMPACT_PRIO_SYNC_LIGHT
 MAX_COMPACT_RETRIES = 16
+S_SHOW = site("compact_zone_order:write capture_control")
+S_HIDE = site("compact_zone_order:clear capture_control")
 
 
 @implements(compaction_capture)
@@ -51,6 +55,33 @@ def __compaction_capture(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int,
 
 
 @core(cold=True)
+def show_capture_control(m: Machine, cpu: Cpu, zone: int, order: int) -> None:
+    """What is freed from here on may be captured, by interrupts as well: all of it has to be there first.
+
+    Race R19 (b9e20f0da1f5): without a barrier the compiler sets the pointer before what it points to.
+    """
+    if deviates(m, R19):
+        cpu.capture = zone
+        point(cpu.party, S_SHOW)
+    cpu.capture_page = 0
+    cpu.capture_order = order
+    cpu.capture = zone
+
+
+@core(cold=True)
+def hide_capture_control(m: Machine, cpu: Cpu) -> None:
+    """Nothing is captured any more; what was before is in ``cpu.capture_page``.
+
+    Race R19: the captured page was read first, and one that an interrupt captured between the two was lost.
+    """
+    captured = cpu.capture_page
+    point(cpu.party, S_HIDE)
+    cpu.capture = 0
+    if deviates(m, R19):
+        cpu.capture_page = captured
+
+
+@core(cold=True)
 def compact_zone_order(
     m: Machine, cpu: Cpu, zone: Zone, order: int, gfp_mask: int, prio: int, alloc_flags: int, highest_zoneidx: int
 ) -> int:
@@ -67,11 +98,9 @@ def compact_zone_order(
     cc.whole_zone = 1 if prio == MIN_COMPACT_PRIORITY else 0
     cc.ignore_skip_hint = cc.whole_zone
     cc.ignore_block_suitable = cc.whole_zone
-    cpu.capture_page = 0
-    cpu.capture_order = order
-    cpu.capture = cc.zone
+    show_capture_control(m, cpu, cc.zone, order)
     ret = compact_zone(m, cpu, cc)
-    cpu.capture = 0
+    hide_capture_control(m, cpu)
     return ret
 
 

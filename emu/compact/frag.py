@@ -1,13 +1,20 @@
 """How fragmented a zone is (``mm/vmstat.c``, ``mm/compaction.c`` (5.10))."""
 
-from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import MAX_NR_ZONES, MAX_ORDER, Machine, Node, Zone
+from emu.mm.kswapd_run import pgdat_kswapd_lock, pgdat_kswapd_unlock
+from emu.zone.deviations import R20, deviates
+from emu.zone.mm_types import Kswapd, vm_at
+from emu.zone.mmzone import MAX_NR_ZONES, MAX_ORDER, Cpu, Machine, Node, Zone
+from shm.atomic import fetch_add, load_acquire
 from shm.core import OnStack, core
+from shm.point import point, site
 from shm.struct import Struct, i64, struct
 from shm.waitqueue import waitqueue_active
 
 COMPACTION_HPAGE_ORDER = 9
 WMARK_LOW_LEAST = 5
+S_KSWAPD = site("kswapd_is_running:read pgdat->kswapd")
+S_KSWAPD_STATE = site("kswapd_is_running:reread pgdat->kswapd")
+S_LOCK = site("kswapd_is_running:mutex_lock")
 
 
 @struct
@@ -85,17 +92,37 @@ def fragmentation_score_wmark(m: Machine, low: int) -> int:
 
 
 @core(cold=True)
-def kswapd_is_running(node: Node) -> bool:
-    """``mm/compaction.c:kswapd_is_running() (5.10)``: it isn't asleep on its queue.
-
-    Differs from 5.10: a kswapd that sleeps elsewhere (``congestion_wait()``) is said to run.
-    """
+def kswapd_state(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
+    """``pgdat->kswapd && pgdat->kswapd->state == TASK_RUNNING``: two reads of a pointer that ``kswapd_stop()`` may have
+    cleared in between, and then the kernel dies here."""
+    point(cpu.party, S_KSWAPD)
+    if load_acquire(k, "task") == 0:
+        return False
+    point(cpu.party, S_KSWAPD_STATE)
+    if load_acquire(k, "task") == 0:
+        fetch_add(k, "null_derefs", 1)
     return not waitqueue_active(node.kswapd_wait)
 
 
 @core(cold=True)
-def should_proactive_compact_node(m: Machine, node: Node) -> bool:
+def kswapd_is_running(m: Machine, cpu: Cpu, node: Node) -> bool:
+    """``mm/compaction.c:kswapd_is_running() (5.10)``: it isn't asleep on its queue. R20's remedy: ``kswapd_lock``, so
+    that kswapd isn't stopped meanwhile.
+
+    Differs from 5.10: a kswapd that sleeps elsewhere (``congestion_wait()``) is said to run.
+    """
+    k = vm_at(m, m.vm).kswapds[node.node_id]
+    if not deviates(m, R20):
+        return kswapd_state(m, cpu, node, k)
+    pgdat_kswapd_lock(m, cpu, k, S_LOCK)
+    running = kswapd_state(m, cpu, node, k)
+    pgdat_kswapd_unlock(k)
+    return running
+
+
+@core(cold=True)
+def should_proactive_compact_node(m: Machine, cpu: Cpu, node: Node) -> bool:
     """``mm/compaction.c:should_proactive_compact_node() (5.10)``"""
-    if vm_at(m, m.vm).compaction_proactiveness == 0 or kswapd_is_running(node):
+    if vm_at(m, m.vm).compaction_proactiveness == 0 or kswapd_is_running(m, cpu, node):
         return False
     return fragmentation_score_node(m, node) > fragmentation_score_wmark(m, 0)

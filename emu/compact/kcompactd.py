@@ -24,7 +24,7 @@ from emu.zone.vmstat_items import KCOMPACTD_FREE_SCANNED, KCOMPACTD_MIGRATE_SCAN
 from shm.atomic import address, clock_ns, load_acquire
 from shm.core import core, entry, implements
 from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait, waitqueue_active, wake_up
+from shm.waitqueue import NEVER, finish_wait, look_again, prepare_to_wait, waitqueue_active, wake_up
 
 HPAGE_FRAG_CHECK_INTERVAL_MSEC = 500
 ROUND_MS = 100
@@ -129,7 +129,7 @@ def proactive_round(m: Machine, cpu: Cpu, node: Node) -> bool:
     """What kcompactd does when nobody has woken it for half a second; true if it compacted. After a run that didn't
     lower the score it waits for 64 rounds."""
     vm = vm_at(m, m.vm)
-    if not should_proactive_compact_node(m, node):
+    if not should_proactive_compact_node(m, cpu, node):
         return False
     if vm.kcompactd_defer[node.node_id] != 0:
         vm.kcompactd_defer[node.node_id] -= 1
@@ -180,8 +180,10 @@ def kcompactd_round(m: Machine, cpu: Cpu, node: Node) -> bool:
     nid = node.node_id
     if vm.kcompactd_until[nid] <= 0:
         kcompactd_begin_sleep(m, cpu, node)
-    now = clock_ns()
-    if kcompactd_wait(m, cpu, node, min(vm.kcompactd_until[nid], now + ROUND_MS * NS_PER_MS)):
+    until = look_again(ROUND_MS * NS_PER_MS)
+    if until != NEVER:
+        until = min(until, vm.kcompactd_until[nid])
+    if kcompactd_wait(m, cpu, node, until):
         vm.kcompactd_until[nid] = -1
         if load_acquire(m, "stop") != 0:
             return False

@@ -3,6 +3,7 @@
 from emu.compact.frag import fragmentation_index
 from emu.cpu.seams import COMPACT_CONTINUE, COMPACT_NOT_SUITABLE_ZONE, COMPACT_SKIPPED, COMPACT_SUCCESS
 from emu.mm.swapfile import get_nr_swap_pages
+from emu.zone.deviations import R17, deviates
 from emu.zone.event import EV_COMPACTION_SUITABLE, record
 from emu.zone.gfp import ALLOC_CMA, ALLOC_WMARK_MASK, PAGE_ALLOC_COSTLY_ORDER
 from emu.zone.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
@@ -64,13 +65,13 @@ def compaction_suitable(
 @core(cold=True)
 def zone_reclaimable_pages(m: Machine, zone: Zone) -> int:
     """``mm/vmscan.c:zone_reclaimable_pages() (5.10.262)``: the zone's LRU pages as far as they can go anywhere; its
-    free pages if there are none."""
+    free pages if there are none. Who adds the free pages to that counts them twice; R17's remedy: none are in it."""
     nr = zone_page_state_snapshot(m, zone, NR_ZONE_LRU_BASE + LRU_INACTIVE_FILE)
     nr += zone_page_state_snapshot(m, zone, NR_ZONE_LRU_BASE + LRU_ACTIVE_FILE)
     if get_nr_swap_pages(m) > 0:
         nr += zone_page_state_snapshot(m, zone, NR_ZONE_LRU_BASE + LRU_INACTIVE_ANON)
         nr += zone_page_state_snapshot(m, zone, NR_ZONE_LRU_BASE + LRU_ACTIVE_ANON)
-    if nr == 0:
+    if nr == 0 and not deviates(m, R17):
         nr = zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
     return nr
 

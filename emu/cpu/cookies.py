@@ -2,21 +2,21 @@
 
 The slow path takes two cookies at its start: the sequence of the task's mems_allowed and that of the zonelists. Where
 it is about to fail, to kill or to retry, it compares them and begins again. ``Vm.no_cpuset_cookie`` and
-``no_zonelist_cookie`` remove a check, to see what it is for.
+``no_zonelist_cookie`` remove a check everywhere, to see what it is for; the races R2, R2b and R6 of
+``Machine.deviations`` where their fixes put it.
 """
 
-from emu.cpu.workqueue import cond_resched
+from emu.zone.deviations import R6, deviates
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import NODEMASK_NONE, AllocContext, Cpu, Machine
 from emu.zone.sched import RESTART_CPUSET, RESTART_NODEMASK, RESTART_ZONELIST, task_at
-from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed
+from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed, nodemask_of
 from shm.atomic import cpu_relax, load_acquire, smp_mb
 from shm.core import core
 from shm.point import point, site
 from shm.seqcount import read_seqcount_begin, read_seqcount_retry
 
-S_CPUSET = site("check_retry_cpuset:read_mems_allowed_retry")
-S_ZONELIST = site("check_retry_zonelist:read_seqretry")
+S_CHECK = site("check_retry_cpuset:read_mems_allowed_retry")
 S_ITER = site("zonelist_iter_begin:read_seqbegin")
 
 
@@ -29,20 +29,26 @@ def read_mems_allowed_begin(m: Machine, cpu: Cpu) -> int:
 
 
 @core(cold=True)
+def without_zonelist_cookie(m: Machine) -> bool:
+    """Without 3d36424b3b58 (R6) nobody asks whether the zonelists are being rebuilt."""
+    return vm_at(m, m.vm).no_zonelist_cookie != 0 or deviates(m, R6)
+
+
+@core(cold=True)
 def zonelist_iter_begin(m: Machine, cpu: Cpu) -> int:
     """``mm/page_alloc.c:zonelist_iter_begin() (5.10.262)``: waits while the zonelists are rebuilt.
 
     As with CONFIG_MEMORY_HOTREMOVE. A machine that is stopped waits no longer.
     """
     vm = vm_at(m, m.vm)
+    if without_zonelist_cookie(m):
+        return 0
     point(cpu.party, S_ITER)
     while True:
         seq = load_acquire(vm, "zonelist_update_seq")
-        if seq & 1 == 0 or vm.no_zonelist_cookie != 0:
+        if seq & 1 == 0 or load_acquire(m, "stop") != 0:
             return seq
         cpu_relax()
-        if not cond_resched(m, cpu):
-            return seq
 
 
 @core(cold=True)
@@ -53,10 +59,10 @@ def check_retry_cpuset(m: Machine, cpu: Cpu, cookie: int, ac: AllocContext) -> i
     """
     if m.cpusets_enabled == 0 or vm_at(m, m.vm).no_cpuset_cookie != 0:
         return -1
-    if ac.nodemask_kind != NODEMASK_NONE and not cpuset_nodemask_valid_mems_allowed(m, cpu, ac.nodemask):
-        ac.nodemask_kind = NODEMASK_NONE
-        return RESTART_NODEMASK
-    point(cpu.party, S_CPUSET)
+    if ac.nodemask_kind != NODEMASK_NONE:
+        if not cpuset_nodemask_valid_mems_allowed(m, cpu, nodemask_of(m, cpu, ac)):
+            ac.nodemask_kind = NODEMASK_NONE
+            return RESTART_NODEMASK
     if read_seqcount_retry(task_at(m, cpu.current).mems_allowed_seq, cookie):
         return RESTART_CPUSET
     return -1
@@ -65,17 +71,19 @@ def check_retry_cpuset(m: Machine, cpu: Cpu, cookie: int, ac: AllocContext) -> i
 @core(cold=True)
 def check_retry_zonelist(m: Machine, cpu: Cpu, seq: int) -> bool:
     """``mm/page_alloc.c:check_retry_zonelist() (5.10.262)``: the zonelists have been rebuilt since."""
-    vm = vm_at(m, m.vm)
-    if vm.no_zonelist_cookie != 0:
+    if without_zonelist_cookie(m):
         return False
-    point(cpu.party, S_ZONELIST)
     smp_mb()
-    return load_acquire(vm, "zonelist_update_seq") != seq
+    return load_acquire(vm_at(m, m.vm), "zonelist_update_seq") != seq
 
 
 @core(cold=True)
 def check_retry(m: Machine, cpu: Cpu, cookie: int, seq: int, ac: AllocContext) -> int:
-    """Both checks, in the kernel's order: why to begin again (RESTART_*), or -1."""
+    """Both checks, in the kernel's order: why to begin again (RESTART_*), or -1.
+
+    One point for both: neither sequence is written by who writes the other's memory.
+    """
+    point(cpu.party, S_CHECK)
     reason = check_retry_cpuset(m, cpu, cookie, ac)
     if reason < 0 and check_retry_zonelist(m, cpu, seq):
         return RESTART_ZONELIST

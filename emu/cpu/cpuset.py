@@ -12,6 +12,7 @@ from emu.cpu.workqueue import cond_resched
 from emu.zone.ctl_types import (
     CS_MEM_EXCLUSIVE, CS_MEM_HARDWALL, CS_MEMORY_MIGRATE, MAX_CPUSETS, Cpuset,
 )  # fmt: skip
+from emu.zone.deviations import R7B, deviates
 from emu.zone.gfp import __GFP_HARDWALL
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
 from emu.zone.kswapd_wake import cpuset_zone_allowed
@@ -37,6 +38,7 @@ S_IRQ = site("cpuset_change_task_nodemask:local_irq_disable")
 S_UNION = site("cpuset_change_task_nodemask:write union")
 S_REBIND = site("cpuset_change_task_nodemask:rebind policy")
 S_NEW = site("cpuset_change_task_nodemask:write mems_allowed")
+S_END = site("cpuset_change_task_nodemask:write_seqcount_end")
 
 
 @core(cold=True)
@@ -94,10 +96,11 @@ def cpuset_change_task_nodemask(m: Machine, cpu: Cpu, task: Task, newmems: int) 
     """``kernel/cgroup/cpuset.c:cpuset_change_task_nodemask() (5.10)``: at no time is the task left without a node.
 
     Old and new nodes together first, so that a reader sees some nodes whatever it reads; then the policy, then the
-    new nodes alone. Readers that looked in between learn it from the sequence.
+    new nodes alone. Readers that looked in between learn it from the sequence. Interrupts are off, since one that
+    allocates in this task's name waits for the sequence to become even; before db751fe3ea68 (R7b) they were not.
     """
     spin_lock(cpu.party, task.alloc_lock, S_TASK_LOCK)
-    flags = local_irq_save(cpu, S_IRQ)
+    flags = cpu.party.irqs_off if deviates(m, R7B) else local_irq_save(cpu, S_IRQ)
     write_seqcount_begin(task.mems_allowed_seq)
     point(cpu.party, S_UNION)
     store_release(task, "mems_allowed", task.mems_allowed | newmems)
@@ -105,6 +108,7 @@ def cpuset_change_task_nodemask(m: Machine, cpu: Cpu, task: Task, newmems: int) 
     mpol_rebind_task(task, newmems)
     point(cpu.party, S_NEW)
     store_release(task, "mems_allowed", newmems)
+    point(cpu.party, S_END)
     write_seqcount_end(task.mems_allowed_seq)
     local_irq_restore(m, cpu, flags)
     spin_unlock(cpu.party, task.alloc_lock)

@@ -5,6 +5,7 @@ from emu.cpu.prep import free_debug
 from emu.cpu.task import __memcg_kmem_uncharge_page
 from emu.zone.bad_page import BAD_REF_ZERO, CLEAN_PAGE, CLEAN_TAIL_PAGE, bad_page, check_free_page
 from emu.zone.buddy import FPI_NONE
+from emu.zone.deviations import R16, R16B, deviates
 from emu.zone.event import trace_mm_page_free, trace_mm_page_free_batched
 from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.list import link_of, list_del
@@ -23,6 +24,7 @@ from shm.scan import all_match
 
 SWAP_CLUSTER_MAX = 32
 S_PUT = site("__free_pages:put_page_testzero")
+S_HEAD = site("__free_pages:read PageHead")
 S_FREE_OK = site("__free_pages_ok:irqsave")
 S_FREE_UNREF = site("free_unref_page:irqsave")
 S_FREE_LIST = site("free_unref_page_list:irqsave")
@@ -177,9 +179,18 @@ def put_page_testzero(m: Machine, cpu: Cpu, pfn: int) -> bool:
 
 
 @core(cold=True)
-def free_subpages(m: Machine, cpu: Cpu, pfn: int, order: int) -> None:
-    """The other case of ``__free_pages()``: somebody took a reference on the first page of a non-compound block
-    meanwhile; the rest of the block is freed in pieces."""
+def free_subpages(m: Machine, cpu: Cpu, pfn: int, order: int, head: int) -> None:
+    """The other case of ``__free_pages()``: somebody took a reference on the first page meanwhile. He will free a
+    compound page (``head``) as a whole; of any other block, the first page, and the rest is freed here in pieces.
+
+    Race R16: without this part (e320d3012d25) the rest is lost. Race R16b: ``head`` has to be read before the reference
+    is dropped (462a8e08e0e6), since then the page may be freed already, and no head any more.
+    """
+    if deviates(m, R16B):
+        point(cpu.party, S_HEAD)
+        head = page_record(m, pfn_to_page(m, pfn)).page_flags & PG_head
+    if head != 0 or deviates(m, R16):
+        return
     while order > 0:
         order -= 1
         free_the_page(m, cpu, pfn + (1 << order), order)
@@ -191,5 +202,5 @@ def __free_pages(m: Machine, cpu: Cpu, pfn: int, order: int) -> None:
     head = page_record(m, pfn_to_page(m, pfn)).page_flags & PG_head
     if put_page_testzero(m, cpu, pfn):
         free_the_page(m, cpu, pfn, order)
-    elif head == 0 and order > 0:
-        free_subpages(m, cpu, pfn, order)
+    elif order > 0:
+        free_subpages(m, cpu, pfn, order, head)

@@ -15,15 +15,15 @@ from emu.zone.gfp import (
 from emu.zone.highatomic import reserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
 from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_MOVABLE, NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu,
-    Machine, Zone, Zonelist, page_record, zone_at, zonelist_at,
+    MAX_ORDER, MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODES_OF_POLICY, ZONE_NORMAL, AllocContext, Cpu, Machine, Zone,
+    Zonelist, page_record, zone_at, zonelist_at,
 )  # fmt: skip
 from emu.zone.sched import task_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
 from emu.zone.vmstat import __inc_numa_state, zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT
 from emu.zone.watermark import wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok
-from emu.zone.zonelist import next_zones_zonelist, node_zonelist, zonelist_zone
+from emu.zone.zonelist import next_zones_zonelist, node_zonelist, nodemask_kind, zonelist_zone
 from emu.cpu.seams import NODE_RECLAIM_FULL, NODE_RECLAIM_NOSCAN, __alloc_pages_slowpath, node_dirty_ok, node_reclaim
 from emu.zone.deferred import deferred_grow_zone
 from shm.core import OnStack, core
@@ -130,7 +130,7 @@ def get_page_from_zones(
                     z = next_zones_zonelist(m, cpu, ac, z)
                     continue
             while True:
-                pfn = rmqueue(m, cpu, preferred_zone, zone, order, gfp_mask, alloc_flags, ac.migratetype)
+                pfn = rmqueue(m, cpu, preferred_zone, zone, order, gfp_mask, alloc_flags, ac.migratetype, 0)
                 if pfn != NULL or m.deferred_pages == 0 or not deferred_grow_zone(m, cpu, zone, order):
                     break
             if pfn != NULL:
@@ -159,7 +159,7 @@ def prepare_alloc_pages(
     ac.highest_zoneidx = gfp_zone(gfp_mask)
     ac.zonelist = node_zonelist(m, preferred_nid, gfp_mask)
     ac.nodemask = nodemask
-    ac.nodemask_kind = NODEMASK_GIVEN if nodemask != 0 else NODEMASK_NONE
+    ac.nodemask_kind = nodemask_kind(nodemask)
     ac.migratetype = gfp_migratetype(m.page_group_by_mobility_disabled, gfp_mask)
     ac.alloc_mask = gfp_mask
     ac.alloc_flags = ALLOC_WMARK_LOW
@@ -187,7 +187,7 @@ def alloc_slow(m: Machine, cpu: Cpu, gfp_mask: int, order: int, nodemask: int, a
     ac.alloc_mask = current_gfp_context(task_at(m, cpu.current), gfp_mask)
     ac.spread_dirty_pages = 0
     ac.nodemask = nodemask
-    ac.nodemask_kind = NODEMASK_GIVEN if nodemask != 0 else NODEMASK_NONE
+    ac.nodemask_kind = nodemask_kind(nodemask)
     return __alloc_pages_slowpath(m, cpu, ac.alloc_mask, order, ac)
 
 
@@ -265,7 +265,7 @@ def quick_page(m: Machine, cpu: Cpu, gfp_mask: int, preferred_nid: int) -> int:
     alloc_flags = ALLOC_WMARK_LOW | alloc_flags_nofragment(m, preferred, gfp_mask)
     migratetype = gfp_migratetype(m.page_group_by_mobility_disabled, gfp_mask)
     # the statistics ask for the preferred zone's node, which this one has too
-    pfn = rmqueue(m, cpu, zone, zone, 0, gfp_mask, alloc_flags, migratetype)
+    pfn = rmqueue(m, cpu, zone, zone, 0, gfp_mask, alloc_flags, migratetype, 1)
     if pfn == NULL:
         return -3 - z
     prep_new_page(m, cpu, pfn, 0, gfp_mask, alloc_flags)
@@ -276,7 +276,7 @@ def quick_page(m: Machine, cpu: Cpu, gfp_mask: int, preferred_nid: int) -> int:
 def __alloc_pages_nodemask(m: Machine, cpu: Cpu, gfp_mask: int, order: int, preferred_nid: int, nodemask: int) -> int:
     """``mm/page_alloc.c:__alloc_pages_nodemask() (5.10)``: the heart of the zoned buddy allocator.
 
-    ``nodemask`` 0 is NULL. Returns a pfn, or -1 (NULL).
+    ``nodemask`` 0 is NULL, NODES_OF_POLICY points at the task's policy. Returns a pfn, or -1 (NULL).
     """
     if order >= MAX_ORDER:
         order_too_large(m, cpu, gfp_mask, order)
@@ -312,7 +312,8 @@ def alloc_pages_policy(m: Machine, cpu: Cpu, gfp: int, order: int) -> int:
     if task.mempolicy.mode == MPOL_INTERLEAVE:
         return alloc_page_interleave(m, cpu, gfp, order, interleave_nodes(task))
     nid = policy_node(m, cpu, gfp, order)
-    return __alloc_pages_nodemask(m, cpu, gfp, order, nid, policy_nodemask(m, cpu, gfp))
+    bound = NODES_OF_POLICY if policy_nodemask(m, cpu, gfp) != 0 else 0
+    return __alloc_pages_nodemask(m, cpu, gfp, order, nid, bound)
 
 
 @core(inline=True)

@@ -5,6 +5,7 @@ Interrupts are off around every use: an interrupt on this CPU allocates and free
 
 from emu.zone.bad_page import check_free_page, check_new_page
 from emu.zone.buddy import FPI_NONE, __free_one_page, free_one_page_captured
+from emu.zone.deviations import R3, R4, R13, R24, deviates
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
 from emu.zone.irq import irqs_off, local_irq_restore, local_irq_save
@@ -19,13 +20,18 @@ from emu.zone.vmstat import (
     __count_vm_events, __mod_zone_page_state, fold_node, fold_zone, this_cpu_pageset, zone_statistics,
 )  # fmt: skip
 from emu.zone.vmstat_items import NR_FREE_CMA_PAGES, NR_FREE_PAGES, PGALLOC, PGFREE
-from shm.atomic import prefetch
+from emu.zone.watermark import pages_above_mark
+from shm.atomic import prefetch, read_once
 from shm.core import core
-from shm.point import site
+from shm.point import point, point_loop, site
 from shm.spinlock import spin_lock, spin_unlock
 
 PAGES_AHEAD = 16
 S_BULK = site("rmqueue_bulk:lock")
+S_REFILLED = site("rmqueue_bulk:refilled, not counted")
+S_TAKE = site("__rmqueue_pcplist:take first page")
+S_BATCH = site("free_unref_page_commit:read pcp.batch")
+S_EMPTY = site("free_pcppages_bulk:list is empty")
 S_FREE_BULK = site("free_pcppages_bulk:lock")
 S_FREE_ONE = site("free_one_page:lock")
 S_RMQUEUE_PCP = site("rmqueue_pcplist:irqsave")
@@ -44,8 +50,11 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
     last = head.prev
     alloced = 0
     taken = 0
+    batch = pset.batch
     spin_lock(cpu.party, zone.lock, S_BULK)
-    for _ in range(pset.batch):
+    if deviates(m, R24):  # the watermark was looked at without the lock: others may have been there meanwhile
+        batch = min(batch, pages_above_mark(zone, alloc_flags))
+    for _ in range(batch):
         pfn = __rmqueue(m, cpu, zone, 0, migratetype, alloc_flags)
         if pfn == NULL:
             break
@@ -66,12 +75,19 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
     head.prev = last
     __mod_zone_page_state(m, cpu, zone, NR_FREE_PAGES, -taken)
     spin_unlock(cpu.party, zone.lock)
+    point(cpu.party, S_REFILLED)
     return alloced
 
 
 @core(inline=True)
-def __rmqueue_pcplist(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: int, alloc_flags: int) -> int:
-    """``__rmqueue_pcplist()``: the first page of the list, refilled if it is empty; NULL: nothing to be had."""
+def __rmqueue_pcplist(
+    m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: int, alloc_flags: int, plain: int
+) -> int:
+    """``__rmqueue_pcplist()``: the first page of the list, refilled if it is empty; NULL: nothing to be had.
+
+    ``plain`` is a constant: plain requests are none in scheduled mode. Race R18: with interrupts on, one of them takes
+    the page that was found here.
+    """
     head = pset.lists[migratetype]
     while True:
         if list_empty(m, head):
@@ -79,6 +95,8 @@ def __rmqueue_pcplist(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratety
             if list_empty(m, head):
                 return NULL
         link = head.next
+        if plain == 0 and cpu.party.irqs_off == 0:
+            point(cpu.party, S_TAKE)
         list_del(m, page_record(m, link_to_page(m, link)).lru)
         pfn = link_to_pfn(m, link)
         pset.count -= 1
@@ -87,16 +105,29 @@ def __rmqueue_pcplist(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratety
 
 
 @core(inline=True)
-def rmqueue_pcplist(m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, migratetype: int, alloc_flags: int) -> int:
+def rmqueue_pcplist(
+    m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, migratetype: int, alloc_flags: int, plain: int
+) -> int:
     """``mm/page_alloc.c:rmqueue_pcplist() (5.10)``"""
     flags = local_irq_save(cpu, S_RMQUEUE_PCP)
     pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
-    pfn = __rmqueue_pcplist(m, cpu, zone, pset, migratetype, alloc_flags)
+    pfn = __rmqueue_pcplist(m, cpu, zone, pset, migratetype, alloc_flags, plain)
     if pfn != NULL:
         __count_vm_events(cpu, PGALLOC + zone.zid, 1)
         zone_statistics(m, cpu, preferred_zone, zone)
     local_irq_restore(m, cpu, flags)
     return pfn
+
+
+@core(inline=True)
+def types_are_stale(m: Machine, zone: Zone) -> bool:
+    """Whether who holds the zone lock has to look again at the type of a page's block, which was read without it.
+
+    Race R4: 5.10 looks again while blocks are isolated (ad53f92eb416, 51bb1a4093cc); without that, pages of isolated
+    blocks can be allocated. Race R3: 5.10 doesn't otherwise, so a block that was stolen meanwhile gets its page on
+    another type's list; later kernels always do (55612e80e722).
+    """
+    return (zone.nr_isolate_pageblock != 0 and not deviates(m, R4)) or deviates(m, R3)
 
 
 @core(cold=True)
@@ -105,13 +136,17 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
 
     Round robin over the migratetypes, taking more at a time the more empty lists were met, and all that is left when
     only one list has pages. Pages are collected before the zone lock is taken.
+
+    Race R13: ``count`` is the batch size, which may have grown since the caller found the lists too long. Without the
+    limit (88e8ac11d2ea) this looks for ever for pages that aren't there, with interrupts off.
     """
     migratetype = 0
     batch_free = 0
     prefetched = 0
     bulk = link_of(m, cpu.bulk)
     last = bulk  # of the pages on their way out, chained by next alone
-    count = min(pset.count, count)
+    if not deviates(m, R13):
+        count = min(pset.count, count)
     left = pset.count - count
     batch = pset.batch
     while count > 0:
@@ -122,6 +157,8 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
                 migratetype = 0
             if not list_empty(m, pset.lists[migratetype]):
                 break
+            if deviates(m, R13):
+                point_loop(cpu.party, S_EMPTY, migratetype | min(batch_free, MIGRATE_PCPTYPES + 1) << 2 | count << 8)
         head = pset.lists[migratetype]
         if batch_free == MIGRATE_PCPTYPES:
             batch_free = count
@@ -145,7 +182,7 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
     list_head_at(m, last << 2).next = bulk
     pset.count = left
     spin_lock(cpu.party, zone.lock, S_FREE_BULK)
-    isolated = zone.nr_isolate_pageblock != 0
+    reread = types_are_stale(m, zone)
     if cpu.capture != 0:
         free_bulk_captured(m, cpu, zone)
     link = cpu.bulk.next
@@ -154,7 +191,7 @@ def free_pcppages_bulk(m: Machine, cpu: Cpu, zone: Zone, count: int, pset: Pages
         page = page_record(m, pfn_to_page(m, pfn))
         link = page.lru.next
         mt = page.index
-        if isolated:
+        if reread:
             mt = get_pfnblock_migratetype(m, pfn)
         __free_one_page(m, cpu, pfn, zone, 0, mt, FPI_NONE)
         trace_mm_page_pcpu_drain(m, cpu, pfn, 0, mt)
@@ -170,7 +207,7 @@ def free_bulk_captured(m: Machine, cpu: Cpu, zone: Zone) -> None:
         pfn = link_to_pfn(m, cpu.bulk.next)
         page = page_record(m, pfn_to_page(m, pfn))
         cpu.bulk.next = page.lru.next
-        mt = get_pfnblock_migratetype(m, pfn) if zone.nr_isolate_pageblock != 0 else page.index
+        mt = get_pfnblock_migratetype(m, pfn) if types_are_stale(m, zone) else page.index
         free_one_page_captured(m, cpu, pfn, zone, 0, mt, FPI_NONE)
         trace_mm_page_pcpu_drain(m, cpu, pfn, 0, mt)
 
@@ -179,13 +216,20 @@ def free_bulk_captured(m: Machine, cpu: Cpu, zone: Zone) -> None:
 def free_one_page(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int, migratetype: int, fpi_flags: int) -> None:
     """``mm/page_alloc.c:free_one_page() (5.10)``: straight to the buddy lists; isolation is looked at again."""
     spin_lock(cpu.party, zone.lock, S_FREE_ONE)
-    if zone.nr_isolate_pageblock != 0 or migratetype == MIGRATE_ISOLATE:
+    if types_are_stale(m, zone) or (migratetype == MIGRATE_ISOLATE and not deviates(m, R4)):
         migratetype = get_pfnblock_migratetype(m, pfn)
     if cpu.capture != 0:
         free_one_page_captured(m, cpu, pfn, zone, order, migratetype, fpi_flags)
     else:
         __free_one_page(m, cpu, pfn, zone, order, migratetype, fpi_flags)
     spin_unlock(cpu.party, zone.lock)
+
+
+@core(cold=True)
+def free_pcp_batch(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset) -> None:
+    """A list is full. Its sizes may change at any time."""
+    point(cpu.party, S_BATCH)
+    free_pcppages_bulk(m, cpu, zone, read_once(pset, "batch"), pset)
 
 
 @core(inline=True)
@@ -207,7 +251,7 @@ def free_unref_page_commit(m: Machine, cpu: Cpu, pfn: int) -> None:
     list_add(m, page.lru, pset.lists[migratetype])
     pset.count += 1
     if pset.count >= pset.high:
-        free_pcppages_bulk(m, cpu, zone, pset.batch, pset)
+        free_pcp_batch(m, cpu, zone, pset)
 
 
 @core(cold=True)

@@ -5,7 +5,7 @@ When it begins again because memory was moved under it is in ``emu.cpu.cookies``
 """
 
 from emu.cpu.avoidable import count_failure
-from emu.cpu.cookies import check_retry, read_mems_allowed_begin, zonelist_iter_begin
+from emu.cpu.cookies import check_retry, check_retry_zonelist, read_mems_allowed_begin, zonelist_iter_begin
 from emu.cpu.page_alloc import current_alloc_flags, get_page_from_freelist
 from emu.cpu.seams import (
     COMPACT_DEFERRED, COMPACT_SKIPPED, __alloc_pages_direct_compact, __alloc_pages_may_oom, __alloc_pages_slowpath,
@@ -13,31 +13,33 @@ from emu.cpu.seams import (
 )  # fmt: skip
 from emu.cpu.warn_alloc import warn_alloc
 from emu.cpu.workqueue import cond_resched, drain_all_pages
+from emu.zone.deviations import R2, R2B, R23, R28, R36, deviates
 from emu.zone.event import (
     EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC,
     record, warn_on_once,
 )  # fmt: skip
 from emu.zone.gfp import (
-    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, __GFP_HIGH, __GFP_IO, __GFP_KSWAPD_RECLAIM,
-    __GFP_MEMALLOC, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_RETRY_MAYFAIL, __GFP_THISNODE,
-    ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER,
-    PF_MEMALLOC,
+    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, __GFP_HIGH, __GFP_KSWAPD_RECLAIM, __GFP_MEMALLOC, __GFP_NOFAIL,
+    __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD,
+    ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC, gfp_compaction_allowed,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt
-from emu.zone.kswapd_wake import wake_all_kswapds
+from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_all_kswapds
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import (
     MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine,
 )  # fmt: skip
-from emu.zone.sched import RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim
+from emu.zone.sched import (
+    RESTART_ZONELIST, RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim,
+)  # fmt: skip
 from emu.zone.page import NULL
 from emu.zone.slow_stat import add_spent, slow_clock
 from emu.zone.slow_types import SPENT_COMPACT, SPENT_RECLAIM, SPENT_SLOWPATH
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.atomic import clock_ns
 from shm.core import OnStack, core, implements
-from shm.point import point, site
+from shm.point import point, point_loop, site
 from shm.struct import Struct, i64, struct
 
 COMPACT_PRIO_SYNC_LIGHT = 1
@@ -111,15 +113,18 @@ def __alloc_pages_direct_reclaim(
 ) -> int:
     """``mm/page_alloc.c:__alloc_pages_direct_reclaim() (5.10)``: reclaim, try; then drain all CPUs and try once more.
 
-    Pages may sit on other CPUs' lists or in highatomic reserves that are larger than they need to be.
+    Pages may sit on other CPUs' lists or in highatomic reserves that are larger than they need to be. Without
+    9ee493ce0a60 (R23) they are drained for high orders only, and there is no second try.
     """
     since = slow_clock(m)
     ac.did_some_progress = __perform_reclaim(m, cpu, gfp_mask, order, ac)
     add_spent(m, cpu, SPENT_RECLAIM, since)
     if ac.did_some_progress == 0:
         return NULL
+    if deviates(m, R23) and order != 0:
+        drain_all_pages(m, cpu, 0)
     pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
-    if pfn == NULL:
+    if pfn == NULL and not deviates(m, R23):
         unreserve_highatomic_pageblock(m, cpu, ac, 0)
         drain_all_pages(m, cpu, 0)
         pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
@@ -157,6 +162,15 @@ def step(m: Machine, cpu: Cpu, which: int, gfp_mask: int, order: int, alloc_flag
 
 
 @core(cold=True)
+def locals_of(ac: AllocContext, s: Slowpath) -> int:
+    """What a pass through ``retry`` depends on besides memory, as one number. A count of passes beyond the most that
+    are allowed says no more than that."""
+    loops = min(s.no_progress_loops, MAX_RECLAIM_RETRIES + 1) | min(ac.compaction_retries, 31) << 5
+    where = ac.compact_priority | ac.nodemask_kind << 2 | ac.preferred << 4
+    return loops | where << 10 | s.alloc_flags << 32
+
+
+@core(cold=True)
 def enter_retry(m: Machine, cpu: Cpu, gfp_mask: int, order: int, s: Slowpath) -> None:
     """Count a pass through the ``retry`` label with its reason."""
     task = task_at(m, cpu.current)
@@ -167,9 +181,16 @@ def enter_retry(m: Machine, cpu: Cpu, gfp_mask: int, order: int, s: Slowpath) ->
 
 
 @core(cold=True)
-def has_to_restart(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> bool:
-    """Whether the nodes or zones have changed under this allocation; counted with its reason."""
-    reason = check_retry(m, cpu, s.cpuset_mems_cookie, s.zonelist_iter_cookie, ac)
+def has_to_restart(
+    m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath, race: int
+) -> bool:  # fmt: skip
+    """Whether the nodes or zones have changed under this allocation; counted with its reason. ``race``: what the look
+    is for here, R2 or R2B."""
+    reason = -1
+    if not deviates(m, race):
+        reason = check_retry(m, cpu, s.cpuset_mems_cookie, s.zonelist_iter_cookie, ac)
+    elif race == R2 and check_retry_zonelist(m, cpu, s.zonelist_iter_cookie):
+        reason = RESTART_ZONELIST
     if reason < 0:
         return False
     task_at(m, cpu.current).restarts_by[reason] += 1
@@ -200,7 +221,7 @@ def nopage(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s:
     """The ``nopage`` label: a page after all, RESTART, RETRY or FAIL."""
     point(cpu.party, S_NOPAGE)
     step(m, cpu, STEP_NOPAGE, gfp_mask, order, 0, 0)
-    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s, R2):
         return RESTART
     if gfp_mask & __GFP_NOFAIL == 0:
         return FAIL
@@ -235,7 +256,7 @@ def is_worth_retrying(
     if should_reclaim_retry(m, cpu, gfp_mask, order, ac, s.alloc_flags, progress, s.no_progress_loops):
         s.reason = RETRY_RECLAIM
         return True
-    if progress > 0 and gfp_mask & __GFP_IO != 0:
+    if progress > 0 and gfp_compaction_allowed(m, gfp_mask):
         if should_compact_retry(m, cpu, ac, order, s.alloc_flags):
             s.reason = RETRY_COMPACT
             return True
@@ -249,7 +270,8 @@ def kill_for(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, 
     if pfn != NULL:
         return pfn
     if tsk_is_oom_victim(task_at(m, cpu.current)):
-        if s.alloc_flags & ALLOC_OOM != 0 or gfp_mask & __GFP_NOMEMALLOC != 0:
+        # c288983dddf7 (R28): a victim may fail only after it has tried the reserves that it was given
+        if s.alloc_flags & ALLOC_OOM != 0 or gfp_mask & __GFP_NOMEMALLOC != 0 or deviates(m, R28):
             return NOPAGE
     if ac.did_some_progress == 0:
         return NOPAGE
@@ -261,9 +283,9 @@ def kill_for(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, 
 @core(cold=True)
 def slowpath_round(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath) -> int:
     """One pass from the ``retry`` label on: a pfn, RETRY, RESTART or NOPAGE."""
-    point(cpu.party, S_RETRY)
+    point_loop(cpu.party, S_RETRY, locals_of(ac, s))
     enter_retry(m, cpu, gfp_mask, order, s)
-    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s, R2B):
         return RESTART
     pfn = try_with_reserves(m, cpu, gfp_mask, order, ac, s)
     if pfn != NULL:
@@ -279,11 +301,12 @@ def slowpath_round(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
         return pfn
     if gfp_mask & __GFP_NORETRY != 0:
         return NOPAGE
-    if order > PAGE_ALLOC_COSTLY_ORDER and (gfp_mask & __GFP_IO == 0 or gfp_mask & __GFP_RETRY_MAYFAIL == 0):
+    may_fail = gfp_mask & __GFP_RETRY_MAYFAIL != 0
+    if order > PAGE_ALLOC_COSTLY_ORDER and not (may_fail and gfp_compaction_allowed(m, gfp_mask)):
         return NOPAGE
     if is_worth_retrying(m, cpu, gfp_mask, order, ac, s, progress):
         return RETRY
-    if has_to_restart(m, cpu, gfp_mask, order, ac, s):
+    if has_to_restart(m, cpu, gfp_mask, order, ac, s, R2):
         return RESTART
     return kill_for(m, cpu, gfp_mask, order, ac, s)
 
@@ -292,7 +315,7 @@ def slowpath_round(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
 def compact_first(m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: int, ac: AllocContext) -> int:
     """Compaction before reclaim, for costly orders and for unmovable blocks: a pfn, NULL to go on, or NOPAGE."""
     costly_order = order > PAGE_ALLOC_COSTLY_ORDER
-    if gfp_mask & __GFP_DIRECT_RECLAIM == 0 or gfp_mask & __GFP_IO == 0:
+    if gfp_mask & __GFP_DIRECT_RECLAIM == 0 or not gfp_compaction_allowed(m, gfp_mask):
         return NULL
     if not costly_order and (order == 0 or ac.migratetype == MIGRATE_MOVABLE):
         return NULL
@@ -310,11 +333,14 @@ def compact_first(m: Machine, cpu: Cpu, gfp_mask: int, order: int, alloc_flags: 
 
 @core(cold=True)
 def nowhere_to_go(m: Machine, cpu: Cpu, gfp_mask: int, ac: AllocContext) -> bool:
-    """No zone fits: of the nodemask, or (``cpusets_insane_config()``) of a cpuset that has movable memory only."""
+    """No zone fits: of the nodemask, or (``cpusets_insane_config()``) of a cpuset that has movable memory only.
+
+    Without 8ca1b5a49885 (R36) the latter isn't asked, and the request goes on to kill one task after another.
+    """
     ac.preferred = next_zones_zonelist(m, cpu, ac, 0)
     if zonelist_zone(m, ac, ac.preferred) == 0:
         return True
-    if vm_at(m, m.vm).cpusets_insane_config == 0 or gfp_mask & __GFP_HARDWALL == 0:
+    if vm_at(m, m.vm).cpusets_insane_config == 0 or gfp_mask & __GFP_HARDWALL == 0 or deviates(m, R36):
         return False
     kind = ac.nodemask_kind
     ac.nodemask_kind = NODEMASK_MEMS_ALLOWED
@@ -331,7 +357,7 @@ def slowpath_begin(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
     s.reason = FIRST
     ac.compact_priority = DEF_COMPACT_PRIORITY
     ac.compact_result = COMPACT_SKIPPED
-    point(cpu.party, S_START)
+    point_loop(cpu.party, S_START, 0)
     s.cpuset_mems_cookie = read_mems_allowed_begin(m, cpu)
     s.zonelist_iter_cookie = zonelist_iter_begin(m, cpu)
     s.alloc_flags = gfp_to_alloc_flags(m, cpu, gfp_mask)

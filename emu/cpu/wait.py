@@ -9,7 +9,7 @@ from emu.zone.sched import fatal_signal_pending, task_at
 from emu.zone.time import NS_PER_MS
 from shm.atomic import clock_ns, load_acquire
 from shm.core import core
-from shm.waitqueue import WaitQueue, finish_wait, prepare_to_wait, schedule
+from shm.waitqueue import WaitQueue, finish_wait, look_again, prepare_to_wait, schedule
 
 SLICE_NS = 2 * NS_PER_MS
 
@@ -21,7 +21,7 @@ def schedule_timeout(m: Machine, cpu: Cpu, wq: WaitQueue, cookie: int, deadline_
         now = clock_ns()
         if now >= deadline_ns:
             return False
-        if schedule(wq, cookie, min(now + SLICE_NS, deadline_ns)):
+        if schedule(wq, cookie, min(look_again(SLICE_NS), deadline_ns)):
             return True
         cpu.party.heartbeat += 1
         poll(m, cpu)

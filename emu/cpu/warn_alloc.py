@@ -6,6 +6,7 @@ from emu.zone.gfp import __GFP_DMA, __GFP_NOWARN
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import NODEMASK_NONE, ZONE_DMA, AllocContext, Cpu, Machine
 from emu.zone.ratelimit import ratelimit
+from emu.zone.zonelist import nodemask_of
 from shm.core import core
 
 
@@ -28,6 +29,6 @@ def warn_alloc(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext
         return
     if gfp_mask & __GFP_DMA != 0 and not has_managed_dma(m):
         return
-    nodemask = ac.nodemask if ac.nodemask_kind != NODEMASK_NONE else 0
+    nodemask = nodemask_of(m, cpu, ac) if ac.nodemask_kind != NODEMASK_NONE else 0
     record(m, cpu, EV_ALLOC_FAILURE, -1, order, ac.migratetype, gfp_mask, nodemask, ac.highest_zoneidx)
     console_unlock(m, cpu)

@@ -4,6 +4,7 @@ A CPU looks at its queue at every poll point: between operations, while it waits
 """
 
 from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
+from emu.zone.deviations import R15, R23B, deviates
 from emu.zone.irq import do_IRQ
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import (
@@ -16,6 +17,7 @@ from shm.core import OnStack, core, seam
 from shm.point import point, site
 from shm.spinlock import spin_lock, spin_unlock
 from shm.struct import Array, Struct, array, i64, struct
+from shm.waitqueue import look_again
 
 WORK_DRAIN = 1
 WORK_VMSTAT = 2
@@ -164,7 +166,7 @@ def flush_work(m: Machine, cpu: Cpu, target: int) -> None:
         if cpu.work_tail != load_acquire(cpu, "work_head"):
             run_work(m, cpu)
         else:
-            futex_wait(other, "work_tail", tail, ANY, clock_ns() + 1_000_000)
+            futex_wait(other, "work_tail", tail, ANY, look_again(1_000_000))
 
 
 @core
@@ -211,7 +213,11 @@ def drain_all_pages(m: Machine, cpu: Cpu, zone: int) -> None:
     """``mm/page_alloc.c:drain_all_pages() (5.10)``: every CPU that has pages drains them itself, and we wait for it.
 
     One drain at a time: a second caller that wants all zones leaves it at that, one that wants a certain zone waits.
-    ``pcp->count`` of other CPUs is read without a lock; who has none then isn't asked.
+    ``pcp->count`` of other CPUs is read without a lock; who has none then isn't asked. Who leaves it at that (R23b)
+    goes on before the other drain has brought anything; the remedy is to wait for one's turn.
+
+    Race R15: a CPU that refills its list has pages there which it hasn't counted yet. Kernels that drain from outside
+    met that again (66eca1021a42); to ask everybody, as offlining does since 5.11 (ec6e8c7e0314), misses nobody.
     """
     since = slow_clock(m)
     point(cpu.party, S_MUTEX)
@@ -219,15 +225,17 @@ def drain_all_pages(m: Machine, cpu: Cpu, zone: int) -> None:
         owner = cmpxchg(m, "drain_busy", 0, cpu.party.index + 1)
         if owner == 0:
             break
-        if zone == 0 or load_acquire(m, "stop") != 0:
+        if (zone == 0 and not deviates(m, R23B)) or load_acquire(m, "stop") != 0:
             add_stat(m, vm_at(m, m.vm).slow_stat.drains_busy, 1)
             return
         poll(m, cpu)
-        futex_wait(m, "drain_busy", owner, ANY, clock_ns() + 1_000_000)
+        futex_wait(m, "drain_busy", owner, ANY, look_again(1_000_000))
     point(cpu.party, S_SEE_PCP)
     asked = cpus_with_pcps()
     for index in range(m.nr_cpus):
-        if index != cpu.party.index and cpu_online(m, index) and has_pcps(m, index, zone):
+        if index == cpu.party.index or not cpu_online(m, index):
+            continue
+        if has_pcps(m, index, zone) or deviates(m, R15):
             asked.cpus[index >> 5] |= 1 << (index & 31)
             queue_work_on(m, cpu, index, WORK_DRAIN, zone)
     drain_counted(m, cpu, zone, 0)

@@ -28,7 +28,7 @@ from emu.zone.vmstat_items import PGPGIN, PGPGOUT
 from shm.atomic import clock_ns, fetch_add, load_acquire, store_release, xchg
 from shm.core import core, entry
 from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait, wake_up, waitqueue_active
 
 BIO_READ = 0
 BIO_WRITE = 1
@@ -215,7 +215,7 @@ def disk_idle(m: Machine, cpu: Cpu, disk: Disk) -> None:
     point(cpu.party, S_IDLE)
     cookie = prepare_to_wait(disk.disk_wait)
     if load_acquire(disk, "head") == disk.tail:
-        schedule_timeout(m, cpu, disk.disk_wait, cookie, clock_ns() + TICK_NS)
+        schedule_timeout(m, cpu, disk.disk_wait, cookie, look_again(TICK_NS))
     finish_wait(disk.disk_wait, cookie)
 
 

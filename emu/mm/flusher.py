@@ -30,7 +30,7 @@ from emu.zone.vmstat_items import NR_FILE_DIRTY
 from shm.atomic import clock_ns, fetch_and, fetch_or, load_acquire
 from shm.core import core, entry
 from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait
 
 __all__ = ["flusher_round", "wakeup_flusher_threads", "write_cache_pages"]
 
@@ -252,7 +252,7 @@ def wait_for_work(m: Machine, cpu: Cpu, vm: Vm) -> None:
     point(cpu.party, S_SLEEP)
     cookie = prepare_to_wait(vm.flusher_wait)
     if load_acquire(vm.wb, "wb_state") & WB_KICKED == 0:
-        schedule_timeout(m, cpu, vm.flusher_wait, cookie, clock_ns() + TICK_NS)
+        schedule_timeout(m, cpu, vm.flusher_wait, cookie, look_again(TICK_NS))
     finish_wait(vm.flusher_wait, cookie)
 
 

@@ -9,6 +9,7 @@ draining.
 from emu.cpu.workqueue import drain_all_pages
 from emu.mm.movable import __PageMovable
 from emu.zone.buddy import FPI_SKIP_REPORT_NOTIFY, FPI_TO_TAIL, __free_one_page, buddy_order
+from emu.zone.deviations import R30, deviates
 from emu.zone.event import EV_SET_ISOLATE, record
 from emu.zone.fallback import move_freepages_block
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
@@ -100,10 +101,13 @@ def set_migratetype_isolate(m: Machine, cpu: Cpu, pfn: int, zone_offset: int, mi
 
     All CPUs drain what they have of the zone. A page that was stamped before and reaches its pcp list after that stays
     there: whoever needs the range to be free drains again.
+
+    Race R30: without the refusal (2c7452a075d4) two callers have the same block, and its pages leave NR_FREE_PAGES
+    twice.
     """
     zone = zone_at(m, zone_offset)
     flags = spin_lock_irqsave(cpu, zone.lock, S_ISOLATE)
-    if is_migrate_isolate_page(m, pfn):
+    if is_migrate_isolate_page(m, pfn) and not deviates(m, R30):
         spin_unlock_irqrestore(m, cpu, zone.lock, flags)
         return -EBUSY
     unmovable = has_unmovable_pages(m, zone, pfn, migratetype, isol_flags)

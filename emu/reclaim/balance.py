@@ -9,6 +9,7 @@ from emu.reclaim.shrink_list import shrink_active_list
 from emu.reclaim.shrink_lruvec import inactive_is_low
 from emu.reclaim.shrink_node import shrink_node, snapshot_refaults
 from emu.reclaim.throttle import allow_direct_reclaim
+from emu.zone.deviations import R21, deviates
 from emu.zone.event import EV_BALANCE_PGDAT, record, trace_boost
 from emu.zone.gfp import GFP_KERNEL
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
@@ -18,7 +19,7 @@ from emu.zone.mmzone import MAX_MEMCGS, MAX_NR_ZONES, PAGEBLOCK_ORDER, Cpu, Mach
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import PAGEOUTRUN
 from emu.zone.watermark import high_wmark_pages
-from shm.atomic import load_acquire
+from shm.atomic import fetch_add, load_acquire
 from shm.core import OnStack, core
 from shm.point import point, site
 from shm.struct import Array, Struct, array, i64, struct
@@ -28,6 +29,8 @@ S_READ_BOOST = site("balance_pgdat:read watermark_boost")
 S_BOOST = site("balance_pgdat:boost lock")
 S_BALANCED = site("balance_pgdat:pgdat_balanced")
 S_THROTTLED = site("balance_pgdat:waitqueue_active")
+S_FAILURES = site("balance_pgdat:read kswapd_failures")
+S_FAILED = site("balance_pgdat:write kswapd_failures")
 
 
 @struct
@@ -150,6 +153,19 @@ def reclaim_until_balanced(m: Machine, cpu: Cpu, node: Node, sc: ScanControl, bo
     return False
 
 
+@core(cold=True)
+def count_failure(m: Machine, cpu: Cpu, node: Node) -> None:
+    """``pgdat->kswapd_failures++``: a direct reclaimer's reset in the middle of it is lost. R21's remedy: an atomic
+    counter."""
+    point(cpu.party, S_FAILURES)
+    if deviates(m, R21):
+        fetch_add(node, "kswapd_failures", 1)
+        return
+    failures = node.kswapd_failures
+    point(cpu.party, S_FAILED)
+    node.kswapd_failures = failures + 1
+
+
 @core
 def balance_pgdat(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> int:
     """``mm/vmscan.c:balance_pgdat() (5.10)``: the order that it ended with.
@@ -166,7 +182,7 @@ def balance_pgdat(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx:
     __count_vm_events(cpu, PAGEOUTRUN, 1)
     account_boosts(m, cpu, node, highest_zoneidx, boost)
     if not reclaim_until_balanced(m, cpu, node, sc, boost) and sc.nr_reclaimed == 0:
-        node.kswapd_failures += 1
+        count_failure(m, cpu, node)
     if boost.boosted != 0:
         take_boosts_back(m, cpu, node, highest_zoneidx, boost)
         wakeup_kcompactd(m, cpu, node, PAGEBLOCK_ORDER, highest_zoneidx)

@@ -18,8 +18,8 @@ from emu.zone.event import (
     record,
 )  # fmt: skip
 from emu.zone.gfp import (
-    __GFP_HARDWALL, __GFP_IO, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIM_MASK, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC,
-    PF_WQ_WORKER, gfp_zone,
+    __GFP_HARDWALL, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RECLAIM_MASK, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC,
+    PF_WQ_WORKER, gfp_compaction_allowed, gfp_zone,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, cpuset_zone_allowed
@@ -32,8 +32,10 @@ from emu.zone.watermark import __zone_watermark_ok, high_wmark_pages, min_wmark_
 from emu.zone.zonelist import next_zones_zonelist, node_zonelist, zonelist_zone
 from shm.atomic import fetch_and, load_acquire
 from shm.core import core, implements
+from shm.point import point, site
 
 KEEP = (1 << 32) - 1
+S_RESCHED = site("should_reclaim_retry:cond_resched")
 
 
 @core
@@ -56,7 +58,7 @@ def memalloc_noreclaim_restore(m: Machine, cpu: Cpu, flags: int) -> None:
 def compaction_ready(m: Machine, cpu: Cpu, zone: Zone, sc: ScanControl) -> bool:
     """``mm/vmscan.c:compaction_ready() (5.10.262)``: the zone has what compaction needs, and some to spare for others;
     or the allocation needs no compaction."""
-    if sc.gfp_mask & __GFP_IO == 0:
+    if not gfp_compaction_allowed(m, sc.gfp_mask):
         return False
     suitable = compaction_suitable(m, cpu, zone, sc.order, 0, sc.reclaim_idx)
     if suitable == COMPACT_SUCCESS:
@@ -252,6 +254,7 @@ def reclaim_may_help(
                 congestion_wait(m, cpu, CONGESTION_MS)
                 return True
         z = next_zones_zonelist(m, cpu, ac, z + 1)
+    point(cpu.party, S_RESCHED)
     if task_at(m, cpu.current).process_flags & PF_WQ_WORKER != 0:
         schedule_timeout_uninterruptible(m, cpu, NS_PER_JIFFY)
     else:

@@ -14,9 +14,12 @@ from emu.cpu.workqueue import poll, sleep_on_doorbell_until
 from emu.mm.pagevec import lru_add_drain
 from emu.reclaim.balance import balance_pgdat
 from emu.reclaim.scan_control import LRUVEC_CONGESTED, PGDAT_DIRTY, PGDAT_WRITEBACK
+from emu.zone.deviations import R8, R9, deviates
 from emu.zone.event import EV_KSWAPD_SLEEP, EV_KSWAPD_WAKE, record
 from emu.zone.gfp import PF_KSWAPD, PF_KTHREAD, PF_MEMALLOC, PF_SWAPWRITE
-from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, pgdat_balanced, wakeup_kcompactd
+from emu.zone.kswapd_wake import (
+    MAX_RECLAIM_RETRIES, pgdat_balanced, pgdat_watermark_boosted, wakeup_kcompactd,
+)  # fmt: skip
 from emu.zone.mm_types import Kswapd, vm_at
 from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Node
 from emu.zone.sched import task_at
@@ -24,10 +27,10 @@ from emu.zone.setup import set_pgdat_percpu_threshold
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PGSTEAL_KSWAPD
-from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire
+from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire, xchg
 from shm.core import core, entry
 from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait, wake_up, waitqueue_active
 
 # Where a node's kswapd is between two rounds: Kswapd.step
 KSWAPD_NEW = 0
@@ -40,11 +43,14 @@ ROUND_NS = 90 * NS_PER_MS  # how long a round sleeps at most
 KEEP = (1 << 32) - 1
 S_NAP = site("kswapd_try_to_sleep:prepare_to_wait nap")
 S_PREPARE = site("kswapd_try_to_sleep:prepare_to_wait")
-S_REMAINING = site("kswapd_try_to_sleep:read kswapd_order after nap")
+S_REMAINING = site("kswapd_try_to_sleep:read kswapd_order")
 S_THROTTLED = site("prepare_kswapd_sleep:waitqueue_active")
 S_BALANCED = site("prepare_kswapd_sleep:pgdat_balanced")
+S_REQUESTED = site("prepare_kswapd_sleep:read kswapd_order")
+S_BOOSTED = site("prepare_kswapd_sleep:read watermark_boost")
 S_TAKE = site("kswapd:read kswapd_order")
 S_CLEAR = site("kswapd:write kswapd_order")
+S_READ_NEXT = site("kswapd:reread kswapd_order")
 
 
 @core
@@ -61,6 +67,23 @@ def clear_pgdat_congested(node: Node) -> None:
     fetch_and(node, "pgdat_flags", -1 - (PGDAT_DIRTY | PGDAT_WRITEBACK))
 
 
+@core(cold=True)
+def work_left(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> bool:
+    """What 5.10's kswapd goes to sleep without looking at: a request that came since it took the last one (R8's
+    remedy), a boost set since it looked at the last ones (R9's). On the wait queue already, it misses neither."""
+    if deviates(m, R8):
+        point(cpu.party, S_REQUESTED)
+        if load_acquire(node, "kswapd_order") > order:
+            return True
+        curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+        if curr_idx != MAX_NR_ZONES and curr_idx > highest_zoneidx:
+            return True
+    if deviates(m, R9):
+        point(cpu.party, S_BOOSTED)
+        return pgdat_watermark_boosted(node, highest_zoneidx)
+    return False
+
+
 @core
 def prepare_kswapd_sleep(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> bool:
     """``mm/vmscan.c:prepare_kswapd_sleep() (5.10)``: is there nothing to do? Nobody may stay throttled meanwhile."""
@@ -70,7 +93,7 @@ def prepare_kswapd_sleep(m: Machine, cpu: Cpu, node: Node, order: int, highest_z
     if node.kswapd_failures >= MAX_RECLAIM_RETRIES:
         return True
     point(cpu.party, S_BALANCED)
-    if pgdat_balanced(m, node, order, highest_zoneidx):
+    if pgdat_balanced(m, node, order, highest_zoneidx) and not work_left(m, cpu, node, order, highest_zoneidx):
         clear_pgdat_congested(node)
         return True
     return False
@@ -124,7 +147,7 @@ def kswapd_try_to_sleep(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
 @core
 def kswapd_asleep(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
     """A piece of the long sleep; true when it is over: while kswapd is up, counters drift less."""
-    if not schedule_timeout(m, cpu, node.kswapd_wait, k.cookie, clock_ns() + ROUND_NS):
+    if not schedule_timeout(m, cpu, node.kswapd_wait, k.cookie, look_again(ROUND_NS)):
         return False
     set_pgdat_percpu_threshold(m, node, 1)
     finish_wait(node.kswapd_wait, k.cookie)
@@ -143,9 +166,25 @@ def kswapd_begin(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
     k.highest_zoneidx = MAX_NR_ZONES - 1
 
 
+@core(cold=True)
+def take_request_atomic(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
+    """R8's remedy: read and reset are one step, so what comes in between isn't lost."""
+    point(cpu.party, S_TAKE)
+    k.alloc_order = xchg(node, "kswapd_order", 0)
+    k.reclaim_order = k.alloc_order
+    point(cpu.party, S_CLEAR)
+    curr_idx = xchg(node, "kswapd_highest_zoneidx", MAX_NR_ZONES)
+    if curr_idx != MAX_NR_ZONES:
+        k.highest_zoneidx = curr_idx
+
+
 @core
 def kswapd_take_request(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
-    """What is wanted: order and highest zone. The next request starts from nothing."""
+    """What is wanted: order and highest zone. The next request starts from nothing; what is asked for between the
+    reading and the writing here is lost."""
+    if deviates(m, R8):
+        take_request_atomic(m, cpu, node, k)
+        return
     point(cpu.party, S_TAKE)
     k.alloc_order = load_acquire(node, "kswapd_order")
     k.reclaim_order = k.alloc_order
@@ -178,7 +217,7 @@ def kswapd_work(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
         record(m, cpu, EV_KSWAPD_WAKE, -1, k.alloc_order, 0, 0, node.node_id, k.highest_zoneidx)
     k.reclaim_order = balance_pgdat(m, cpu, node, k.alloc_order, k.highest_zoneidx)
     if k.reclaim_order >= k.alloc_order:
-        point(cpu.party, S_TAKE)
+        point(cpu.party, S_READ_NEXT)
         k.alloc_order = load_acquire(node, "kswapd_order")
         k.reclaim_order = k.alloc_order
         k.highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)

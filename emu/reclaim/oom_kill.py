@@ -9,7 +9,7 @@ Differs from 5.10: no OOM notifiers, no sysrq, no suspend.
 from emu.cpu.page_alloc import get_page_from_freelist
 from emu.cpu.seams import __alloc_pages_may_oom
 from emu.cpu.slowpath import __alloc_pages_cpuset_fallback
-from emu.cpu.wait import schedule_timeout_uninterruptible
+from emu.cpu.wait import schedule_timeout_killable, schedule_timeout_uninterruptible
 from emu.reclaim.oom_control import (
     ABORTED, CONSTRAINT_MEMORY_POLICY, CONSTRAINT_NONE, OomControl, constrained_alloc, mm_of, oom_cpuset_eligible,
     oom_unkillable_task, select_bad_process,
@@ -20,13 +20,14 @@ from emu.reclaim.oom_report import (
     OOM_PANIC_SYSTEM_WIDE, OOM_SAYS_EXITING, OOM_SAYS_NO_KILLABLE, OOM_SAYS_PINNED, dump_header, oom_panic, say,
     say_killed, task_number, trace_mark_victim,
 )  # fmt: skip
+from emu.zone.deviations import R27, deviates
 from emu.zone.event import WARN_NOFAIL_OOM, warn_on_once
 from emu.zone.gfp import (
     __GFP_DIRECT_RECLAIM, __GFP_FS, __GFP_HARDWALL, __GFP_NOFAIL, __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET,
     ALLOC_NO_WATERMARKS, ALLOC_WMARK_HIGH, PAGE_ALLOC_COSTLY_ORDER, PF_EXITING, PF_KTHREAD,
 )  # fmt: skip
 from emu.zone.mm_types import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM, mm_at, mm_record, vm_at
-from emu.zone.mmzone import NODEMASK_GIVEN, ZONE_NORMAL, AllocContext, Cpu, Machine
+from emu.zone.mmzone import NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu, Machine
 from emu.zone.page import NULL
 from emu.zone.ratelimit import ratelimit
 from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, fatal_signal_pending, task_at, user_task
@@ -35,6 +36,7 @@ from emu.zone.slow_types import SPENT_OOM
 from emu.zone.time import NS_PER_JIFFY
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import OOM_KILL
+from emu.zone.zonelist import nodemask_of
 from shm.atomic import address, clock_ns, cmpxchg, fetch_add, fetch_or, load_acquire, store_release
 from shm.core import OnStack, core, implements
 from shm.point import point, site
@@ -222,6 +224,9 @@ def out_of_memory(m: Machine, cpu: Cpu, oc: OomControl) -> bool:
         return False
     if oc.chosen != ABORTED:
         oom_kill_process(m, cpu, oc, OOM_BY_MEMCG if oc.memcg != 0 else OOM_BY_GLOBAL)
+        if deviates(m, R27):
+            # before 9bfe5ded054b: time for the victim to exit, while all others take oom_lock being held for progress
+            schedule_timeout_killable(m, cpu, NS_PER_JIFFY)
     return True
 
 
@@ -242,7 +247,7 @@ def kill_under_lock(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCo
         return pfn
     oc = oom_control()
     oc.zonelist = ac.zonelist
-    oc.nodemask = ac.nodemask if ac.nodemask_kind == NODEMASK_GIVEN else 0
+    oc.nodemask = nodemask_of(m, cpu, ac) if ac.nodemask_kind != NODEMASK_NONE else 0
     oc.gfp_mask = gfp_mask
     oc.order = order
     killed = out_of_memory(m, cpu, oc)

@@ -18,7 +18,7 @@ from emu.zone.time import HZ, NS_PER_JIFFY, NS_PER_MS
 from shm.atomic import clock_ns, cmpxchg, fetch_or, load_acquire, store_release
 from shm.core import core, entry
 from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait
 
 __all__ = ["oom_reaper_round"]
 
@@ -94,7 +94,7 @@ def wake_oom_reaper(m: Machine, cpu: Cpu, k: int) -> None:
 def run_timers(m: Machine, cpu: Cpu) -> int:
     """Victims whose time is up go onto the reaper's list. Returns when the next one is due (CLOCK_MONOTONIC ns)."""
     now = clock_ns()
-    due = now + TICK_NS
+    due = look_again(TICK_NS)
     for k in range(vm_at(m, m.vm).nr_mms):
         task = task_at(m, user_task(m, k))
         expires = load_acquire(task, "oom_reaper_expires")

@@ -15,8 +15,10 @@ from emu.reclaim.scan_control import (
 )  # fmt: skip
 from emu.reclaim.shrink_lruvec import inactive_is_low, shrink_lruvec
 from emu.reclaim.shrinker import shrink_slab
-from emu.zone.gfp import __GFP_IO, PAGE_ALLOC_COSTLY_ORDER
+from emu.zone.deviations import R21, deviates
+from emu.zone.gfp import PAGE_ALLOC_COSTLY_ORDER, gfp_compaction_allowed
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.kswapd_wake import pgdat_balanced
 from emu.zone.lru import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
 from emu.zone.mmzone import MAX_MEMCGS, MAX_NR_ZONES, Cpu, Lruvec, Machine, Node
 from emu.zone.vmstat import node_page_state, zone_page_state
@@ -31,6 +33,7 @@ from shm.point import point, site
 CONGESTION_MS = 100  # HZ / 10
 S_COSTS = site("shrink_node:read costs lock")
 S_FLAGS = site("shrink_node:set pgdat flags")
+S_HOPELESS = site("shrink_node:write kswapd_failures")
 
 
 @core
@@ -140,9 +143,9 @@ def throttle_congested(m: Machine, cpu: Cpu, target: Lruvec, sc: ScanControl) ->
 
 
 @core
-def in_reclaim_compaction(sc: ScanControl) -> bool:
+def in_reclaim_compaction(m: Machine, sc: ScanControl) -> bool:
     """``mm/vmscan.c:in_reclaim_compaction() (5.10.262)``: reclaim only makes room for compaction."""
-    if sc.gfp_mask & __GFP_IO == 0 or sc.order == 0:
+    if not gfp_compaction_allowed(m, sc.gfp_mask) or sc.order == 0:
         return False
     return sc.order > PAGE_ALLOC_COSTLY_ORDER or sc.priority < DEF_PRIORITY - 2
 
@@ -151,7 +154,7 @@ def in_reclaim_compaction(sc: ScanControl) -> bool:
 def should_continue_reclaim(m: Machine, cpu: Cpu, node: Node, nr_reclaimed: int, sc: ScanControl) -> bool:
     """``mm/vmscan.c:should_continue_reclaim() (5.10)``: another round at the same priority until compaction can work,
     as long as there is progress and enough left to look at."""
-    if not in_reclaim_compaction(sc) or nr_reclaimed == 0:
+    if not in_reclaim_compaction(m, sc) or nr_reclaimed == 0:
         return False
     for zid in range(sc.reclaim_idx + 1):
         zone = node.node_zones[zid]
@@ -178,6 +181,16 @@ def reset_scanned(sc: ScanControl) -> None:
     sc.nr.taken = 0
 
 
+@core(cold=True)
+def reset_failures(m: Machine, cpu: Cpu, node: Node, sc: ScanControl) -> None:
+    """Success, direct reclaim's too, revives a kswapd that has given up. R21's remedy
+    (``kswapd_try_clear_hopeless()``): on a balanced node only, so that one it can't balance stays given up."""
+    point(cpu.party, S_HOPELESS)
+    if deviates(m, R21) and not pgdat_balanced(m, node, sc.order, sc.reclaim_idx):
+        return
+    node.kswapd_failures = 0
+
+
 @core
 def shrink_node(m: Machine, cpu: Cpu, node: Node, sc: ScanControl) -> None:
     """``mm/vmscan.c:shrink_node() (5.10)``: ends early when the machine is stopped."""
@@ -198,4 +211,4 @@ def shrink_node(m: Machine, cpu: Cpu, node: Node, sc: ScanControl) -> None:
         throttle_congested(m, cpu, target, sc)
         again = should_continue_reclaim(m, cpu, node, nr_reclaimed, sc) and load_acquire(m, "stop") == 0
     if reclaimable:
-        node.kswapd_failures = 0  # direct reclaim's success revives a kswapd that has given up
+        reset_failures(m, cpu, node, sc)

@@ -3,21 +3,22 @@
 from emu.compact.suitable import zone_reclaimable_pages
 from emu.cpu.wait import schedule_timeout
 from emu.reclaim.scan_control import ScanControl
+from emu.zone.deviations import R1B, R17, deviates
 from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
-from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
-from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, zone_at
+from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_up_kswapd
+from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, Zone, zone_at
 from emu.zone.sched import fatal_signal_pending, task_at
 from emu.zone.slow_stat import add_spent, slow_clock
 from emu.zone.slow_types import SPENT_THROTTLE
 from emu.zone.time import NS_PER_MS
-from emu.zone.vmstat import __count_vm_events, zone_page_state
+from emu.zone.vmstat import __count_vm_events, zone_page_state, zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
 from emu.zone.watermark import min_wmark_pages
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.atomic import clock_ns, load_acquire
 from shm.core import core
-from shm.point import point, site
-from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
+from shm.point import point, point_loop, site
+from shm.waitqueue import finish_wait, prepare_to_wait, waitqueue_active
 
 SECOND_NS = 1000 * NS_PER_MS
 LOOK_NS = 20 * NS_PER_MS  # how often a sleeper looks whether it was killed
@@ -26,6 +27,24 @@ S_ACTIVE = site("allow_direct_reclaim:waitqueue_active")
 S_ZONEIDX = site("allow_direct_reclaim:write kswapd_highest_zoneidx")
 S_WAKE = site("allow_direct_reclaim:wake_up")
 S_QUEUE = site("throttle_direct_reclaim:prepare_to_wait")
+
+
+@core
+def is_skipped(m: Machine, zone: Zone) -> bool:
+    """Zones with nothing to reclaim don't count for the reserve. Those that have free pages do: in 5.10.262 since they
+    are taken for reclaimable then, with R17's remedy since it is asked here."""
+    if zone_reclaimable_pages(m, zone) != 0:
+        return False
+    return not deviates(m, R17) or zone_page_state_snapshot(m, zone, NR_FREE_PAGES) == 0
+
+
+@core
+def free_for_reserve(m: Machine, zone: Zone) -> int:
+    """``zone_page_state()``: without what CPUs haven't added yet, while kswapd's own test counts that. R1b's remedy:
+    ``zone_page_state_snapshot()``, so that the two are of one mind."""
+    if deviates(m, R1B):
+        return zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
+    return zone_page_state(zone, NR_FREE_PAGES)
 
 
 @core
@@ -39,10 +58,10 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
     free_pages = 0
     for zid in range(ZONE_NORMAL + 1):
         zone = node.node_zones[zid]
-        if zone.managed_pages == 0 or zone_reclaimable_pages(m, zone) == 0:
+        if zone.managed_pages == 0 or is_skipped(m, zone):
             continue
         pfmemalloc_reserve += min_wmark_pages(zone)
-        free_pages += zone_page_state(zone, NR_FREE_PAGES)
+        free_pages += free_for_reserve(m, zone)
     if pfmemalloc_reserve == 0:
         return True
     if free_pages > pfmemalloc_reserve // 2:
@@ -52,8 +71,7 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
         point(cpu.party, S_ZONEIDX)
         if node.kswapd_highest_zoneidx > ZONE_NORMAL:
             node.kswapd_highest_zoneidx = ZONE_NORMAL
-        point(cpu.party, S_WAKE)
-        wake_up(node.kswapd_wait)
+        wake_up_kswapd(m, cpu, node, S_WAKE)
     return False
 
 
@@ -78,7 +96,7 @@ def wait_for_reserves(m: Machine, cpu: Cpu, node: Node, deadline: int) -> None:
     """``wait_event_killable(pfmemalloc_wait, allow_direct_reclaim())``, or its form with a timeout."""
     going = True
     while going:
-        point(cpu.party, S_QUEUE)
+        point_loop(cpu.party, S_QUEUE, 0)
         cookie = prepare_to_wait(node.pfmemalloc_wait)
         going = not allow_direct_reclaim(m, cpu, node) and sleep_throttled(m, cpu, node, cookie, deadline)
         finish_wait(node.pfmemalloc_wait, cookie)

@@ -12,7 +12,7 @@ from emu.zone.irq_stat import IRQ_STAT_SIZE
 from emu.zone.list import INIT_LIST_HEAD
 from emu.zone.lock_class import (
     LOCK_CLASS_BANDWIDTH, LOCK_CLASS_CMA, LOCK_CLASS_DISK, LOCK_CLASS_I_PAGES, LOCK_CLASS_LRU, LOCK_CLASS_OOM_REAPER,
-    LOCK_CLASS_PAGE_TABLE, LOCK_CLASS_SWAP, LOCK_CLASS_SWAP_CACHE, LOCK_CLASS_ZONE,
+    LOCK_CLASS_PAGE_TABLE, LOCK_CLASS_PI, LOCK_CLASS_SWAP, LOCK_CLASS_SWAP_CACHE, LOCK_CLASS_ZONE,
 )  # fmt: skip
 from emu.zone.mmzone import (
     CPU_SIZE, MAX_CPUS, MAX_MEMCGS, MAX_NR_ZONES, MAX_NUMNODES, MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_CMA,
@@ -238,6 +238,7 @@ class Tuning:
     irq_stat: bool = False
     no_cpuset_cookie: bool = False
     no_zonelist_cookie: bool = False
+    deviations: int = 0  # from 5.10.262, bits of emu.zone.deviations
     disk_latency_ns: int = 100_000
     disk_page_ns: int = 10_240  # 400 MB a second
 
@@ -279,6 +280,8 @@ def init_vm(m: Machine) -> None:
     spin_lock_init(vm.disk.queue_lock, LOCK_CLASS_DISK)
     spin_lock_init(vm.oom_reaper_lock, LOCK_CLASS_OOM_REAPER)
     spin_lock_init(vm.cma.bitmap_lock, LOCK_CLASS_CMA)
+    for nid in range(m.nr_nodes):
+        spin_lock_init(vm.kswapds[nid].pi_lock, LOCK_CLASS_PI)
     for i in range(vm.nr_files):
         spin_lock_init(file_record(m, file_at(m, vm, i + 1)).i_pages_lock, LOCK_CLASS_I_PAGES)
     for i in range(vm.nr_mms):

@@ -1,8 +1,10 @@
 """Stealing from another migratetype (``mm/page_alloc.c`` (5.10)). The zone lock is held."""
 
 from emu.zone.buddy import buddy_order, get_page_from_free_area, move_to_free_list, rmqueue_traced
+from emu.zone.deviations import R10, deviates
 from emu.zone.event import trace_boost, trace_mm_page_alloc_extfrag
 from emu.zone.gfp import ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT
+from emu.zone.kswapd_wake import wakeup_kswapd
 from emu.zone.list import list_empty
 from emu.zone.mmzone import (
     MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE,
@@ -87,6 +89,16 @@ def boost_watermark(m: Machine, cpu: Cpu, zone: Zone) -> bool:
     return True
 
 
+@core(cold=True)
+def ask_for_kswapd(m: Machine, cpu: Cpu, zone: Zone) -> None:
+    """``ZONE_BOOSTED_WATERMARK``: rmqueue() wakes kswapd once the zone lock is given back. Woken here (R10), under that
+    lock, the scheduler's locks are taken inside it, while who holds those may allocate."""
+    if deviates(m, R10):
+        wakeup_kswapd(m, cpu, zone, 0, 0, zone.zid)
+        return
+    fetch_or(zone, "zone_flags", ZONE_BOOSTED_WATERMARK)
+
+
 @core
 def steal_suitable_fallback(
     m: Machine, cpu: Cpu, zone: Zone, pfn: int, alloc_flags: int, start_type: int, whole_block: int
@@ -105,7 +117,7 @@ def steal_suitable_fallback(
         move_to_free_list(m, zone, page, current_order, start_type)
         return
     if boost_watermark(m, cpu, zone) and alloc_flags & ALLOC_KSWAPD != 0:
-        fetch_or(zone, "zone_flags", ZONE_BOOSTED_WATERMARK)
+        ask_for_kswapd(m, cpu, zone)
     if whole_block == 0:
         move_to_free_list(m, zone, page, current_order, start_type)
         return

@@ -1,6 +1,7 @@
 """gfp_t and alloc_flags (``include/linux/gfp.h``, ``mm/internal.h`` (5.10))."""
 
-from emu.zone.mmzone import ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
+from emu.zone.deviations import R35, deviates
+from emu.zone.mmzone import ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL, Machine
 from shm.core import core
 
 __GFP_DMA = 0x01
@@ -95,3 +96,10 @@ def gfp_migratetype(group_by_mobility_disabled: int, gfp: int) -> int:
     if group_by_mobility_disabled != 0:
         return 0
     return (gfp & GFP_MOVABLE_MASK) >> 3
+
+
+@core(cold=True)
+def gfp_compaction_allowed(m: Machine, gfp_mask: int) -> bool:
+    """``gfp_compaction_allowed()``: compaction migrates pages, which may take I/O. Before 803de9000f33 (R35) only
+    ``try_to_compact_pages()`` knew, so that who waited for its result waited for ever."""
+    return gfp_mask & __GFP_IO != 0 or deviates(m, R35)

@@ -1,6 +1,7 @@
 """Pageblocks kept for high-order atomic requests (``mm/page_alloc.c`` (5.10))."""
 
 from emu.zone.buddy import get_page_from_free_area
+from emu.zone.deviations import R12, deviates
 from emu.zone.fallback import move_freepages_block
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.mmzone import (
@@ -45,8 +46,9 @@ def unreserve_in_zone(m: Machine, cpu: Cpu, zone: Zone, migratetype: int) -> boo
         pfn = get_page_from_free_area(m, zone, order, MIGRATE_HIGHATOMIC)
         if pfn == NULL:
             continue
-        # several free pages of a block may be met after its type has changed: account once, and never below zero
-        if get_pfnblock_migratetype(m, pfn) == MIGRATE_HIGHATOMIC:
+        # several free pages of a block may be met after its type has changed: account once, and never below zero.
+        # Race R12: without the test (4855e4a7f29d) a page that came late to this list has its block counted twice
+        if get_pfnblock_migratetype(m, pfn) == MIGRATE_HIGHATOMIC or deviates(m, R12):
             zone.nr_reserved_highatomic -= min(PAGEBLOCK_NR_PAGES, zone.nr_reserved_highatomic)
         set_pageblock_migratetype(m, pfn, migratetype)
         if move_freepages_block(m, zone, pfn, migratetype) & 0xFFFFFFFF != 0:

@@ -60,6 +60,7 @@ def init_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) -> No
     m.swappiness, m.vm_dirty_ratio = tuning.swappiness, tuning.dirty_ratio
     m.page_debug, m.debug_guardpage_minorder = tuning.page_debug, tuning.debug_guardpage_minorder
     m.page_reporting = int(tuning.page_reporting)
+    m.deviations = tuning.deviations
     m.cma_enabled = int(tuning.cma > 0)
     m.deferred_pages = int(tuning.deferred)
     m.memcg_kmem_enabled = 1
@@ -180,7 +181,7 @@ def boot(m: Machine, shape: Shape, tuning: Tuning) -> None:
             area.base_pfn, area.count = end - tuning.cma, tuning.cma
         first_section = (z.start_pfn // PAGES_PER_SECTION + 1) * PAGES_PER_SECTION
         memblock_free_all(m, boot_cpu, zone, z.start_pfn, end, first_section if tuning.deferred else end)
-    setup_pagesets(m)
+    setup_pagesets(m, boot_cpu)
     m.min_free_kbytes = tuning.min_free_kbytes
     if tuning.min_free_kbytes < 0:
         m.min_free_kbytes = default_min_free_kbytes(m, tuning.transparent_hugepage)

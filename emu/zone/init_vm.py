@@ -90,6 +90,8 @@ def init_vm_records(m: Machine, shape: Shape, layout: Layout, tuning: Tuning) ->
         task.comm = COMMS.index("user")
         task.mems_allowed = (1 << m.nr_nodes) - 1
         task.il_prev = 7
+    for nid in {z.nid for z in shape.zones}:
+        vm.kswapds[nid].task = m.tasks + kswapd_party(m, nid) * TASK_SIZE
     swap = vm.swap
     swap.pages = shape.swap and shape.swap - 1  # slot 0 is the header
     swap.swap_map, swap.swap_cache = layout.swap_map, layout.swap_cache

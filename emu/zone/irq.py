@@ -10,10 +10,13 @@ from emu.zone.irq_stat import add_irqs_off, irq_stat_at
 from emu.zone.mmzone import Cpu, Machine
 from shm.atomic import barrier, clock_ns
 from shm.core import core, seam
-from shm.point import MEASURED, NO_IRQSAVE, schedule_point
+from shm.point import MEASURED, NO_IRQSAVE, SCHEDULED, schedule_point, site
 from shm.spinlock import Spinlock, spin_lock, spin_trylock, spin_unlock
 
 IRQ_MEASURE = 1 << 31  # among the pending bits: no interrupt, but a reason to look at the clock
+# where the pcp lists are used
+S_ALLOC_PCP = site("rmqueue_pcplist:irqsave")
+S_FREE_PCP = site("free_unref_page:irqsave")
 
 
 @seam
@@ -25,13 +28,21 @@ def do_IRQ(m: Machine, cpu: Cpu) -> None:
 
 @core(cold=True)
 def irqs_go_off(cpu: Cpu, where: int) -> int:
-    """Interrupts will be off from here on, which is looked at: what the flag becomes, 1 unless ``NO_IRQSAVE``."""
+    """Interrupts will be off from here on, which is looked at: what the flag becomes, 1 unless ``NO_IRQSAVE``.
+
+    In scheduled mode that one is race R18 and concerns the pcp lists alone: they had a protection of their own that
+    interrupts got past, as a spin_trylock() on one CPU is (038a102535eb), while the locks kept interrupts off.
+    """
     me = cpu.party
     if me.scheduled & MEASURED != 0 and me.irqs_off == 0 and cpu.irq_stat != 0:
         stat = irq_stat_at(cpu, cpu.irq_stat)
         stat.site = where
         stat.since = clock_ns()
-    return me.irqs_off if me.scheduled & NO_IRQSAVE != 0 else 1
+    if me.scheduled & NO_IRQSAVE == 0:
+        return 1
+    if me.scheduled & SCHEDULED != 0 and where != S_ALLOC_PCP and where != S_FREE_PCP:
+        return 1
+    return me.irqs_off
 
 
 @core(inline=True)

@@ -1,14 +1,17 @@
 """Waking a node's kswapd (``mm/vmscan.c:wakeup_kswapd() (5.10)``); in this room because rmqueue does it."""
 
+from emu.zone.deviations import R8, deviates
 from emu.zone.event import EV_WAKEUP_KSWAPD, record
 from emu.zone.gfp import __GFP_DIRECT_RECLAIM
+from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import MAX_NR_ZONES, AllocContext, Cpu, Machine, Node, Zone, zone_at
 from emu.zone.slow_stat import add_stat
 from emu.zone.watermark import high_wmark_pages, zone_watermark_ok_safe
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from shm.atomic import cmpxchg, load_acquire
 from shm.core import core, seam
-from shm.point import point, site
+from shm.point import SCHEDULED, point, site
 from shm.waitqueue import wake_up, waitqueue_active
 
 MAX_RECLAIM_RETRIES = 16
@@ -62,11 +65,8 @@ def pgdat_watermark_boosted(node: Node, highest_zoneidx: int) -> bool:
 
 
 @core(cold=True)
-def wakeup_kswapd(m: Machine, cpu: Cpu, zone: Zone, gfp_flags: int, order: int, highest_zoneidx: int) -> None:
-    """``mm/vmscan.c:wakeup_kswapd() (5.10)``: leave a request, and wake kswapd unless it is up or the node balanced."""
-    if zone.managed_pages == 0 or not cpuset_zone_allowed(m, cpu, zone, gfp_flags):
-        return
-    node = m.nodes[zone.node]
+def leave_request(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> None:
+    """What kswapd is to do when it looks next: each field is read, compared and written, with no lock."""
     point(cpu.party, S_ZONEIDX)
     curr_idx = node.kswapd_highest_zoneidx
     if curr_idx == MAX_NR_ZONES or curr_idx < highest_zoneidx:
@@ -76,6 +76,48 @@ def wakeup_kswapd(m: Machine, cpu: Cpu, zone: Zone, gfp_flags: int, order: int, 
     if node.kswapd_order < order:
         point(cpu.party, S_SET_ORDER)
         node.kswapd_order = order
+
+
+@core(cold=True)
+def leave_request_atomic(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> None:
+    """R8's remedy: a request may be added to meanwhile, but not written over."""
+    point(cpu.party, S_SET_ZONEIDX)
+    curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+    while curr_idx == MAX_NR_ZONES or curr_idx < highest_zoneidx:
+        if cmpxchg(node, "kswapd_highest_zoneidx", curr_idx, highest_zoneidx) == curr_idx:
+            break
+        curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+    point(cpu.party, S_SET_ORDER)
+    curr_order = load_acquire(node, "kswapd_order")
+    while curr_order < order and cmpxchg(node, "kswapd_order", curr_order, order) != curr_order:
+        curr_order = load_acquire(node, "kswapd_order")
+
+
+@core(cold=True)
+def wake_up_kswapd(m: Machine, cpu: Cpu, node: Node, where: int) -> None:
+    """``wake_up_interruptible(&pgdat->kswapd_wait)``: ``try_to_wake_up()`` takes the woken task's ``pi_lock``.
+
+    Differs from 5.10: processes that run free do without that lock, which nobody else takes.
+    """
+    if cpu.party.scheduled & SCHEDULED == 0:
+        wake_up(node.kswapd_wait)
+        return
+    pi_lock = vm_at(m, m.vm).kswapds[node.node_id].pi_lock
+    flags = spin_lock_irqsave(cpu, pi_lock, where)
+    wake_up(node.kswapd_wait)
+    spin_unlock_irqrestore(m, cpu, pi_lock, flags)
+
+
+@core(cold=True)
+def wakeup_kswapd(m: Machine, cpu: Cpu, zone: Zone, gfp_flags: int, order: int, highest_zoneidx: int) -> None:
+    """``mm/vmscan.c:wakeup_kswapd() (5.10)``: leave a request, and wake kswapd unless it is up or the node balanced."""
+    if zone.managed_pages == 0 or not cpuset_zone_allowed(m, cpu, zone, gfp_flags):
+        return
+    node = m.nodes[zone.node]
+    if deviates(m, R8):
+        leave_request_atomic(m, cpu, node, order, highest_zoneidx)
+    else:
+        leave_request(m, cpu, node, order, highest_zoneidx)
     point(cpu.party, S_ACTIVE)
     if not waitqueue_active(node.kswapd_wait):
         return
@@ -89,8 +131,7 @@ def wakeup_kswapd(m: Machine, cpu: Cpu, zone: Zone, gfp_flags: int, order: int, 
     if cpu.trace != 0:
         record(m, cpu, EV_WAKEUP_KSWAPD, -1, order, 0, gfp_flags, zone.node, highest_zoneidx)
     add_stat(m, vm_at(m, m.vm).slow_stat.kswapd_wakes, 1)
-    point(cpu.party, S_WAKE)
-    wake_up(node.kswapd_wait)
+    wake_up_kswapd(m, cpu, node, S_WAKE)
 
 
 @core(cold=True)

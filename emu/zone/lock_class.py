@@ -14,6 +14,7 @@ LOCK_CLASS_CMA = 11
 LOCK_CLASS_WORK = 12
 LOCK_CLASS_BANDWIDTH = 13
 LOCK_CLASS_SWAP_CACHE = 14
+LOCK_CLASS_PI = 15
 
 LOCK_CLASS_NAMES = {
     LOCK_CLASS_TASK: "&p->alloc_lock",
@@ -30,4 +31,5 @@ LOCK_CLASS_NAMES = {
     LOCK_CLASS_WORK: "&pool->lock",
     LOCK_CLASS_BANDWIDTH: "&dom->lock",
     LOCK_CLASS_SWAP_CACHE: "&xa->xa_lock#2",
+    LOCK_CLASS_PI: "&p->pi_lock",
 }

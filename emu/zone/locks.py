@@ -27,6 +27,7 @@ def locks_of(m: Machine) -> Iterator[tuple[str, Spinlock]]:
         yield f"zone->lock of node {zone.node} {ZONE_NAMES[zone.zid]}", zone.lock
     for nid in range(m.nr_nodes):
         yield f"lru_lock of node {nid}", m.nodes[nid].lru_lock
+        yield f"pi_lock of kswapd{nid}", vm.kswapds[nid].pi_lock
     for index in range(m.nr_parties):
         yield f"work_lock of {party_name(m, index)}", party_of(m, index).work_lock
     for at in range(m.nr_tasks):

@@ -3,13 +3,14 @@
 The node's ``lru_lock`` is held with interrupts off.
 """
 
+from emu.zone.deviations import R33, deviates
 from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.list import list_add, list_add_tail, list_del
 from emu.zone.mm_types import PRIVATE_MEMCG_SHIFT
 from emu.zone.mmzone import MAX_NR_ZONES, NR_LRU_LISTS, Cpu, Lruvec, Machine, Node, Page, Zone, zone_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, PG_active, PG_lru, PG_swapbacked, PG_unevictable, page_zone
 from emu.zone.page_ref import ClearPageFlag
-from emu.zone.vmstat import __mod_node_page_state, __mod_zone_page_state
+from emu.zone.vmstat import __mod_node_page_state, __mod_zone_page_state, mod_zone_page_state_torn
 from emu.zone.vmstat_items import NR_LRU_BASE, NR_ZONE_LRU_BASE
 from shm.core import core
 from shm.point import site
@@ -125,6 +126,9 @@ def mod_node_page_state(m: Machine, cpu: Cpu, node: Node, item: int, delta: int)
 @core(inline=True)
 def mod_zone_page_state(m: Machine, cpu: Cpu, zone: Zone, item: int, delta: int) -> None:
     """``mod_zone_page_state()``: with interrupts off around it."""
+    if deviates(m, R33):
+        mod_zone_page_state_torn(m, cpu, zone, item, delta)
+        return
     flags = local_irq_save(cpu, S_STAT)
     __mod_zone_page_state(m, cpu, zone, item, delta)
     local_irq_restore(m, cpu, flags)

@@ -245,6 +245,11 @@ class Kswapd(Struct):
     may_run: int = i64()
     runs: int = i64()
     stolen_before: int = i64()  # its PGSTEAL_KSWAPD when the present run began
+    pressure: int = i64()  # 1: it is awake, and per-cpu counters drift less
+    task: int = i64()  # pgdat->kswapd: offset of its task; 0: it was stopped, or never begun
+    kswapd_lock: int = u32()  # later kernels' lock of that: the owner's index + 1
+    null_derefs: int = u32()  # times that somebody followed it when it was 0: crashes, in a kernel
+    pi_lock: Spinlock = embed(Spinlock)  # its task's; taken by scheduled processes only
 
 
 MMU_GATHER_BUNDLE = 8

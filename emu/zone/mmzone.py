@@ -265,7 +265,7 @@ class AllocContext(Struct):
 
     zonelist: int = i64()  # offset
     nodemask: int = i64()
-    nodemask_kind: int = i32()  # NODEMASK_NONE, _GIVEN or _MEMS_ALLOWED
+    nodemask_kind: int = i32()  # NODEMASK_NONE, _GIVEN, _MEMS_ALLOWED or _POLICY
     preferred: int = i32()  # index of the preferred zoneref
     migratetype: int = i32()
     highest_zoneidx: int = i32()
@@ -280,6 +280,8 @@ class AllocContext(Struct):
 
 NODEMASK_NONE, NODEMASK_GIVEN = 0, 1
 NODEMASK_MEMS_ALLOWED = 2  # the task's mems_allowed, read again at every zoneref as 5.10 does
+NODEMASK_POLICY = 3  # those of the task's MPOL_BIND: 5.10 has a pointer to them, so they are read again too
+NODES_OF_POLICY = -1  # stands for that pointer where a nodemask is handed over
 
 
 @struct
@@ -404,6 +406,7 @@ class Machine(Struct):
     debug_guardpage_minorder: int = fixed(i32)
     page_reporting: int = i32()
     page_group_by_mobility_disabled: int = i32()
+    deviations: int = i64()  # from 5.10.262, bits of emu.zone.deviations
     node_reclaim_distance: int = i32()
     swappiness: int = i32()
     # sysctls

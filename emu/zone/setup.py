@@ -1,15 +1,21 @@
 """Watermarks, reserves, counter thresholds and pcp sizes (``mm/page_alloc.c``, ``mm/vmstat.c`` (5.10))."""
 
+from emu.zone.deviations import R1, R14, R22, deviates
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import (
-    MAX_NR_ZONES, PAGE_SHIFT, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Cpu, Machine, Node, Zone, nodestat_at, pageset_at,
+    MAX_NR_ZONES, PAGE_SHIFT, WMARK_HIGH, WMARK_LOW, WMARK_MIN, Cpu, Machine, Node, Pageset, Zone, nodestat_at,
+    pageset_at,
 )  # fmt: skip
 from emu.zone.mmzone import CPU_SIZE, NODESTAT_SIZE, PAGESET_SIZE, cpu_record
 from emu.zone.watermark import high_wmark_pages, low_wmark_pages, min_wmark_pages
+from shm.atomic import load_acquire, store_release
 from shm.core import core, entry
-from shm.point import site
+from shm.point import point, site
 
 S_WMARKS = site("setup_per_zone_wmarks:lock")
+S_HIGH = site("pageset_update:write pcp.high")
+S_BATCH = site("pageset_update:write pcp.batch")
 
 
 @core
@@ -114,8 +120,8 @@ def set_threshold(m: Machine, zone: Zone, threshold: int) -> None:
 
 
 @core
-def set_pgdat_percpu_threshold(m: Machine, node: Node, pressure: int) -> None:
-    """``mm/vmstat.c:set_pgdat_percpu_threshold() (5.10)``: under pressure (kswapd awake) or normal."""
+def set_node_thresholds(m: Machine, node: Node, pressure: int) -> None:
+    """Of all zones whose counters may drift too far."""
     for i in range(node.nr_zones):
         zone = node.node_zones[i]
         if zone.percpu_drift_mark == 0:
@@ -126,9 +132,28 @@ def set_pgdat_percpu_threshold(m: Machine, node: Node, pressure: int) -> None:
             set_threshold(m, zone, calculate_normal_threshold(m, zone))
 
 
+@core
+def set_pgdat_percpu_threshold(m: Machine, node: Node, pressure: int) -> None:
+    """``mm/vmstat.c:set_pgdat_percpu_threshold() (5.10)``: under pressure (kswapd awake) or normal. Without it (R1)
+    counters drift as far under pressure as ever, beyond the min watermark."""
+    store_release(vm_at(m, m.vm).kswapds[node.node_id], "pressure", pressure)
+    if not deviates(m, R1):
+        set_node_thresholds(m, node, pressure)
+
+
+@core(cold=True)
+def under_pressure(m: Machine, node: Node) -> int:
+    """R22's remedy: whether kswapd is awake and wants lower thresholds. Asked after the normal ones are written: a
+    kswapd that wakes up meanwhile writes last."""
+    if not deviates(m, R22):
+        return 0
+    return load_acquire(vm_at(m, m.vm).kswapds[node.node_id], "pressure")
+
+
 @entry
 def refresh_zone_stat_thresholds(m: Machine) -> None:
-    """``mm/vmstat.c:refresh_zone_stat_thresholds() (5.10)``"""
+    """``mm/vmstat.c:refresh_zone_stat_thresholds() (5.10)``: the normal ones, even while kswapd is awake and has lowered
+    them (R22)."""
     for nid in range(m.nr_nodes):
         node = m.nodes[nid]
         largest = 0
@@ -146,6 +171,8 @@ def refresh_zone_stat_thresholds(m: Machine) -> None:
         for c in range(m.nr_parties):
             if has_thresholds(m, c):
                 nodestat_at(m, node.per_cpu_nodestats + c * NODESTAT_SIZE).stat_threshold = largest
+        if under_pressure(m, node) != 0:
+            set_node_thresholds(m, node, 1)
 
 
 @core
@@ -157,8 +184,29 @@ def zone_batchsize(zone: Zone) -> int:
     return (1 << (fls(batch) - 1)) - 1
 
 
+@core(cold=True)
+def pageset_update(m: Machine, cpu: Cpu, pset: Pageset, high: int, batch: int) -> None:
+    """``mm/page_alloc.c:pageset_update() (5.10)``: who frees reads both without a lock, and ``batch`` must never be
+    above ``high`` for him.
+
+    Race R14: written one after the other, as before 998d39cb236f, the old batch meets the new high.
+    """
+    if deviates(m, R14):
+        point(cpu.party, S_HIGH)
+        store_release(pset, "high", high)
+        point(cpu.party, S_BATCH)
+        store_release(pset, "batch", batch)
+        return
+    point(cpu.party, S_BATCH)
+    store_release(pset, "batch", 1)
+    point(cpu.party, S_HIGH)
+    store_release(pset, "high", high)
+    point(cpu.party, S_BATCH)
+    store_release(pset, "batch", batch)
+
+
 @core
-def zone_pcp_update(m: Machine, zone: Zone) -> None:
+def zone_pcp_update(m: Machine, cpu: Cpu, zone: Zone) -> None:
     """``mm/page_alloc.c:zone_pcp_update() (5.10)``: the zone's ``high`` and ``batch``, by its managed pages."""
     batch = zone_batchsize(zone)
     high = 6 * batch
@@ -168,15 +216,19 @@ def zone_pcp_update(m: Machine, zone: Zone) -> None:
         batch = max(1, high // 4)
         if high // 4 > PAGE_SHIFT * 8:
             batch = PAGE_SHIFT * 8
-    for c in range(m.nr_parties):
+    for c in range(m.nr_cpus):
+        pageset_update(m, cpu, pageset_at(m, zone.pageset + c * PAGESET_SIZE), high, batch)
+    for c in range(m.nr_cpus, m.nr_parties):  # the kernel's daemons use those of the CPUs
         pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
+        pset.batch = 1
         pset.high = high
         pset.batch = batch
 
 
 @entry
-def setup_pagesets(m: Machine) -> None:
-    """``zone_set_pageset_high_and_batch()`` for all zones: ``high`` is six batches, or the sysctl's fraction."""
+def setup_pagesets(m: Machine, cpu: Cpu) -> None:
+    """``zone_set_pageset_high_and_batch()`` for all populated zones: ``high`` is six batches or the sysctl's part."""
     for nid in range(m.nr_nodes):
         for i in range(MAX_NR_ZONES):
-            zone_pcp_update(m, m.nodes[nid].node_zones[i])
+            if m.nodes[nid].node_zones[i].present_pages != 0:
+                zone_pcp_update(m, cpu, m.nodes[nid].node_zones[i])

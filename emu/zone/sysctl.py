@@ -123,14 +123,14 @@ def sysctl_action(m: Machine, cpu: Cpu, which: int, value: int) -> int:
 
 
 @core(cold=True)
-def set_percpu_pagelist_fraction(m: Machine, value: int) -> int:
+def set_percpu_pagelist_fraction(m: Machine, cpu: Cpu, value: int) -> int:
     """``mm/page_alloc.c:percpu_pagelist_fraction_sysctl_handler() (5.10)``: a part that would be most of a zone is
     refused."""
     if value != 0 and value < MIN_PERCPU_PAGELIST_FRACTION:
         return -EINVAL
     if value != m.percpu_pagelist_fraction:
         m.percpu_pagelist_fraction = value
-        setup_pagesets(m)
+        setup_pagesets(m, cpu)
     return 0
 
 
@@ -183,7 +183,7 @@ def sysctl_write(m: Machine, cpu: Cpu, which: int, index: int, value: int) -> in
     if value < LOW[which] or value > HIGH[which]:
         return -EINVAL
     if which == PERCPU_PAGELIST_FRACTION:
-        return set_percpu_pagelist_fraction(m, value)
+        return set_percpu_pagelist_fraction(m, cpu, value)
     if which == NUMA_STAT:
         set_numa_stat(m, value)
         return 0

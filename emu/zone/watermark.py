@@ -1,7 +1,8 @@
 """May a zone be used? (``mm/page_alloc.c`` (5.10))"""
 
+from emu.zone.deviations import R1, deviates
 from emu.zone.gfp import (
-    __GFP_ATOMIC, ALLOC_CMA, ALLOC_HARDER, ALLOC_HIGH, ALLOC_OOM, ALLOC_WMARK_MASK,
+    __GFP_ATOMIC, ALLOC_CMA, ALLOC_HARDER, ALLOC_HIGH, ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MASK,
 )  # fmt: skip
 from emu.zone.list import list_empty
 from emu.zone.mmzone import (
@@ -88,6 +89,14 @@ def zone_watermark_ok(m: Machine, z: Zone, order: int, mark: int, highest_zoneid
     return __zone_watermark_ok(m, z, order, mark, highest_zoneidx, alloc_flags, free_pages)
 
 
+@core(cold=True)
+def pages_above_mark(z: Zone, alloc_flags: int) -> int:
+    """How many pages may go before the zone is at the watermark of a request, no reserve counted."""
+    if alloc_flags & ALLOC_NO_WATERMARKS != 0:
+        return zone_page_state(z, NR_FREE_PAGES)
+    return max(0, zone_page_state(z, NR_FREE_PAGES) - wmark_pages(z, alloc_flags & ALLOC_WMARK_MASK))
+
+
 @core(inline=True)
 def zone_has_plenty(m: Machine, z: Zone, mark: int, highest_zoneidx: int, alloc_flags: int, free_pages: int) -> bool:
     """The first test of ``zone_watermark_fast()``, for order 0."""
@@ -116,8 +125,9 @@ def zone_watermark_fast(
 
 @core
 def zone_watermark_ok_safe(m: Machine, z: Zone, order: int, mark: int, highest_zoneidx: int) -> bool:
-    """``zone_watermark_ok_safe()``: below the drift mark the per-cpu differentials are added first."""
+    """``zone_watermark_ok_safe()``: below the drift mark the per-cpu differentials are added first. Without that (R1)
+    a node passes for balanced that has used up what its CPUs haven't told yet."""
     free_pages = zone_page_state(z, NR_FREE_PAGES)
-    if z.percpu_drift_mark != 0 and free_pages < z.percpu_drift_mark:
+    if z.percpu_drift_mark != 0 and free_pages < z.percpu_drift_mark and not deviates(m, R1):
         free_pages = zone_page_state_snapshot(m, z, NR_FREE_PAGES)
     return __zone_watermark_ok(m, z, order, mark, highest_zoneidx, 0, free_pages)

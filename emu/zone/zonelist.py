@@ -1,19 +1,31 @@
 """Which zones an allocation may use, in which order (``include/linux/mmzone.h`` (5.10))."""
 
 from emu.zone.gfp import __GFP_THISNODE
-from emu.zone.mmzone import NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine, zonelist_at
+from emu.zone.mmzone import (
+    NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, NODEMASK_POLICY, AllocContext, Cpu, Machine, zonelist_at,
+)  # fmt: skip
 from emu.zone.sched import task_at
 from shm.atomic import address
 from shm.core import core
 
 
 @core(inline=True)
+def nodemask_kind(nodemask: int) -> int:
+    """What kind a nodemask is that was handed over; 0: NULL, NODES_OF_POLICY: that of the task's policy."""
+    if nodemask == 0:
+        return NODEMASK_NONE
+    return NODEMASK_GIVEN if nodemask > 0 else NODEMASK_POLICY
+
+
+@core(inline=True)
 def nodemask_of(m: Machine, cpu: Cpu, ac: AllocContext) -> int:
-    """The nodes an allocation may use now; -1: all. With cpusets this is the live mems_allowed."""
+    """The nodes an allocation may use now; -1: all. The cpuset's and the policy's may change meanwhile."""
     if ac.nodemask_kind == NODEMASK_NONE:
         return -1
     if ac.nodemask_kind == NODEMASK_MEMS_ALLOWED:
         return task_at(m, cpu.current).mems_allowed
+    if ac.nodemask_kind == NODEMASK_POLICY:
+        return task_at(m, cpu.current).mempolicy.nodes
     return ac.nodemask
 
 

@@ -5,6 +5,7 @@ The lists are rewritten in place while others walk them. Who finds nothing on it
 ``Vm.zonelist_update_seq`` that it may have seen a list half old and half new.
 """
 
+from emu.zone.deviations import R7, deviates
 from emu.zone.irq import local_irq_restore, local_irq_save
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import (
@@ -140,11 +141,12 @@ def build_zonelists(m: Machine, cpu: Cpu, o: NodeOrder, local_node: int, with_cp
 def __build_all_zonelists(m: Machine, cpu: Cpu) -> None:
     """``mm/page_alloc.c:__build_all_zonelists() (5.10.262)``: all nodes' lists under ``zonelist_update_seq``.
 
-    Interrupts are off: one that allocates would wait for the sequence to become even, here, for ever. Differs from
-    5.10: ``mem_hotplug_lock``, which every caller at run time holds, stands in for the seqlock's own spinlock.
+    Interrupts are off: one that allocates would wait for the sequence to become even, here, for ever. 1007843a9190
+    switched them off; without it (R7) they stay as they are. Differs from 5.10: ``mem_hotplug_lock``, which every
+    caller at run time holds, stands in for the seqlock's own spinlock.
     """
     vm = vm_at(m, m.vm)
-    flags = local_irq_save(cpu, S_REBUILD)
+    flags = cpu.party.irqs_off if deviates(m, R7) else local_irq_save(cpu, S_REBUILD)
     fetch_add(vm, "zonelist_update_seq", 1)
     smp_mb()
     o = node_orders()

@@ -27,7 +27,7 @@ from emu.zone.task_stats import slowpath_counts
 from shm import loader
 from shm.atomic import fetch_add
 from shm.core import Seam, core, entry
-from shm.point import Party, schedule_point
+from shm.point import Party, schedule_loop, schedule_point
 from shm.struct import At, record_at
 from tests import program
 from tests.bench import Bench, _published, bench, shape
@@ -61,8 +61,14 @@ def other_cpu(me: Party, where: int) -> None:
         m.stop = 1
 
 
+@core
+def other_cpu_at_loop(me: Party, where: int, state: int) -> None:
+    """The same where a loop begins again."""
+    other_cpu(me, where)
+
+
 record_vm = At(Vm)
-HOOKED: Any = schedule_point
+HOOKED: dict[Any, Any] = {schedule_point: other_cpu, schedule_loop: other_cpu_at_loop}
 SLOWPATH = getattr(seams, "__alloc_pages_slowpath")
 NOT_HERE = [each for each in vars(seams).values() if isinstance(each, Seam) and each is not SLOWPATH]
 
@@ -87,8 +93,9 @@ BEGIN = _published(cookies.zonelist_iter_begin)
 def hooked() -> Iterator[None]:
     """A program of its own: with the hook, and with nothing to reclaim, compact or kill, so that it's small."""
     program.load()  # the tests' own keeps all bodies
-    bodies = {each.__core__: each.__core__.body for each in (HOOKED, *NOT_HERE)}
-    HOOKED.__core__.body = other_cpu
+    bodies = {each.__core__: each.__core__.body for each in (*HOOKED, *NOT_HERE)}
+    for each, body in HOOKED.items():
+        each.__core__.body = body
     for each in NOT_HERE:
         each.__core__.body = each.declared
     try:

@@ -126,7 +126,7 @@ def test_sysctls_may_change_later() -> None:
         setup_per_zone_lowmem_reserve(b.m)
         assert b.zone(0).lowmem_reserve[2] == 8192 // 2
         b.m.percpu_pagelist_fraction = 8
-        setup_pagesets(b.m)
+        setup_pagesets(b.m, b.cpu())
         assert b.pcp(b.zone(0)).high == 1024
 
 

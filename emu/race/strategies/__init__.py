@@ -1,0 +1,1 @@
+"""Strategies: who goes next. A file each; ``emu.race.choose`` calls them by number."""

@@ -1,0 +1,68 @@
+"""Which variant of each race a machine has: as 5.10.262 has it, with a fix taken out, with a fix put in.
+
+``Machine.deviations`` has a bit for each race: of one that 5.10.262 has a fix for it takes the fix out, of one that is
+open there it puts a fix in (``emu.zone.deviations``). Which of the two it is, the catalogue's scenarios say.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from emu.race.catalogue import catalogue
+from emu.race.scenario import OPEN, Scenario, ScenarioError
+from emu.zone.deviations import RACES
+
+__all__ = ["deviation_bits", "deviation_words", "own_variant", "variant_words", "with_deviations"]
+
+
+def _open_races() -> dict[str, bool]:
+    """Races with a switch that a scenario shows: whether 5.10.262 lacks a fix."""
+    return {s.switch: s.status == OPEN for s in catalogue().values() if s.switch}
+
+
+def _race(name: str) -> str:
+    """The switch that a name stands for: its own, or that of the scenario."""
+    races = {race.upper(): race for race in _open_races()}
+    ids = {s.id.upper(): s.switch for s in catalogue().values() if s.switch}
+    known = {**ids, **races}
+    if name.upper() not in known:
+        raise ScenarioError(f"{name}: no race that the model has both variants of; there are {', '.join(RACES)}")
+    return known[name.upper()]
+
+
+def deviation_bits(fix: Iterable[str] = (), unfix: Iterable[str] = ()) -> int:
+    """``Machine.deviations`` for a machine with these fixes, and without those. Raises ScenarioError."""
+    with_fix, without = {_race(name) for name in fix}, {_race(name) for name in unfix}
+    if both := with_fix & without:
+        raise ScenarioError(f"{', '.join(sorted(both))}: both with the fix and without it")
+    is_open = _open_races()
+    # the bit says that the machine isn't as 5.10.262 has it
+    changed = [race for race in with_fix if is_open[race]] + [race for race in without if not is_open[race]]
+    return sum(1 << RACES.index(race) for race in changed)
+
+
+def deviation_words(bits: int) -> list[str]:
+    """``without the fix of R12``, ``with a fix of R8``: a word for each bit."""
+    is_open = _open_races()
+    return [
+        f"{'with a fix' if is_open.get(race) else 'without the fix'} of {race}"
+        for i, race in enumerate(RACES)
+        if bits >> i & 1
+    ]
+
+
+def own_variant(scenario: Scenario) -> bool:
+    """Whether the scenario's race is there (``unfixed``) in 5.10.262 as it is."""
+    return not scenario.switch or scenario.status == OPEN
+
+
+def variant_words(scenario: Scenario, unfixed: bool) -> str:
+    """The variant that is played, in words."""
+    if not scenario.switch or unfixed == own_variant(scenario):
+        return "as 5.10.262 has it"
+    return "without the fix" if unfixed else "with a fix that 5.10.262 hasn't"
+
+
+def with_deviations(scenario: Scenario, fix: Iterable[str], unfix: Iterable[str]) -> Scenario:
+    """The scenario on a machine that differs in other races as well; its own is the business of ``unfixed``."""
+    bits = deviation_bits(fix, unfix)
+    return replace(scenario, tuning=replace(scenario.tuning, deviations=scenario.tuning.deviations | bits))
