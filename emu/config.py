@@ -9,6 +9,7 @@
     swap = "256M"
     memcg_max = "64M"        # memory.max of the workload's processes; memcg_high: memory.high
     on_death = "stop"        # or "offline": what a CPU's end means where nothing was half done
+    unfix = ["R12"]          # without 5.10.262's fix for these races; fix: with one for races that are open there
     disk_latency = 100       # microseconds
     disk_bandwidth = "400M"  # per second
     seed = 1
@@ -161,12 +162,15 @@ class MachineConfig(_Strict):
     irq_stat: bool = False
     pin: bool = True
     on_death: Literal["stop", "offline"] = "stop"  # what a CPU's end means where nothing was half done
+    fix: tuple[str, ...] = ()  # races open in 5.10.262 (`emu race list`) that this machine has a fix for
+    unfix: tuple[str, ...] = ()  # races that this machine lacks 5.10.262's fix for
     sysctl: Sysctl = Sysctl()
     boot: Boot = Boot()
 
     @model_validator(mode="after")
     def _possible(self) -> "MachineConfig":
         self.shape()
+        self.deviations()
         if self.cma % (4 << 20):
             raise ValueError(f"cma: {self.cma} bytes is no multiple of 4M: smaller parts would merge with other memory")
         if self.swap and not 1 << 20 <= self.swap <= 1 << 37:
@@ -196,6 +200,14 @@ class MachineConfig(_Strict):
         except ShapeError as err:
             raise ValueError(str(err)) from err
 
+    def deviations(self) -> int:
+        """From 5.10.262, as ``Machine.deviations`` has them."""
+        if not self.fix and not self.unfix:
+            return 0
+        from emu.race.variant import deviation_bits  # the whole catalogue: only where somebody asks for it
+
+        return deviation_bits(self.fix, self.unfix)
+
     def tuning(self) -> Tuning:
         """Sysctls and boot parameters for the allocator."""
         b, s = self.boot, self.sysctl
@@ -209,7 +221,7 @@ class MachineConfig(_Strict):
             transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
             deferred=b.deferred_struct_pages, lock_stat=self.lock_stat, irq_stat=self.irq_stat,
             no_cpuset_cookie=b.no_cpuset_cookie,
-            no_zonelist_cookie=b.no_zonelist_cookie, disk_latency_ns=self.disk_latency * 1000,
+            no_zonelist_cookie=b.no_zonelist_cookie, deviations=self.deviations(), disk_latency_ns=self.disk_latency * 1000,
             disk_page_ns=(1_000_000_000 << PAGE_SHIFT) // self.disk_bandwidth,
         )  # fmt: skip
 

@@ -546,8 +546,8 @@ def yield_baton(b: Baton, seat: Seat) -> None:
 @implements(schedule_point)
 def at_point(me: Party, where: int) -> None:
     """Anybody may go first."""
-    me.last_site = where
     if here() == 0:
+        me.last_site = where
         return
     seat = seat_here()
     seat.state = SEAT_READY
@@ -558,8 +558,8 @@ def at_point(me: Party, where: int) -> None:
 @implements(schedule_lock)
 def at_lock(me: Party, where: int, word: int, mask: int) -> None:
     """Anybody may go first; this process can't while the lock is held."""
-    me.last_site = where
     if here() == 0:
+        me.last_site = where
         return
     seat = seat_here()
     seat.state = SEAT_WAITS_CLEAR
@@ -639,11 +639,12 @@ def all_have_run(b: Baton, seat: Seat, since: int) -> bool:
 def at_loop(me: Party, where: int, state: int) -> None:
     """The head of a loop: if everything is as it was here before, others must go first; if they have, it is a
     livelock."""
-    me.last_site = where
     if here() == 0:
+        me.last_site = where
         return
     seat = seat_here()
     b = baton_at(seat, seat.baton)
+    b.watching = 0
     seat.state = SEAT_READY
     seat.site = where
     digest = mix(stands_digest(b), state)

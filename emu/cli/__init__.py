@@ -9,6 +9,8 @@ from emu.cli import (
     explain,
     look,
     race,
+    race_replay,
+    race_run,
     run,
     stress_all,
     stress_irq,
@@ -20,8 +22,8 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "explain", "look", "main", "race", "run", "stress_all", "stress_irq", "stress_kill", "stress_lock",
-    "stress_oversubscribe", "stress_slowpath",
+    "app", "ctl", "explain", "look", "main", "race", "race_replay", "race_run", "run", "stress_all",
+    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath",
 ]  # fmt: skip
 
 

@@ -50,6 +50,12 @@ def run(
     on_death: Annotated[
         str | None, typer.Option(help="A CPU's process is killed where nothing was half done: stop, or offline.")
     ] = None,
+    fix: Annotated[
+        list[str] | None, typer.Option(help="A race open in 5.10.262 that this machine has a fix for (emu race list).")
+    ] = None,
+    unfix: Annotated[
+        list[str] | None, typer.Option(help="A race that this machine lacks 5.10.262's fix for; repeatable.")
+    ] = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
@@ -71,6 +77,8 @@ def run(
         seed=seed,
         lock_stat=lock_stat or None,
         on_death=on_death,
+        fix=fix or None,
+        unfix=unfix or None,
     )
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)
@@ -88,8 +96,14 @@ def run(
             *([f"pages in flight in their hands: {result.in_flight}"] if result.deaths else []),
             f"seed: {config.seed}",
         ]
+        summary = dataclasses.asdict(result)
+        if bits := config.deviations():
+            from emu.race.variant import deviation_words
+
+            summary["deviations"] = deviation_words(bits)
+            lines.insert(0, f"differs from 5.10.262: {', '.join(summary['deviations'])}")
         finish(
-            dataclasses.asdict(result), lines, work.machine.board, out, as_json,
+            summary, lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",
         )  # fmt: skip
 

@@ -16,6 +16,8 @@ VARIABLES = 8  # of litmus tests, and as many registers behind them
 class OpRecord(Struct):
     """One operation: a code of a family in ``emu.race.ops`` and its arguments."""
 
+    _raw_ = True
+
     code: int = i32()
     actor: int = i32()
     args: Array[int] = array(i64, ARGS)
@@ -26,6 +28,8 @@ class OpRecord(Struct):
 @struct
 class Program(Struct):
     """The operations of one actor: a task, or the interrupts of a CPU (each up to an ``iret``)."""
+
+    _raw_ = True
 
     first: int = i32()
     count: int = i32()

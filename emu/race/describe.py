@@ -22,7 +22,7 @@ MARKS = {
 
 STATUS = {
     FIXED: "5.10.262 has the fix",
-    OPEN: "the window is open in 5.10.262",
+    OPEN: "The window is open in 5.10.262",
     NOT_APPLICABLE: "5.10.262 has not the code that opens the window",
 }
 """What a scenario's status says."""

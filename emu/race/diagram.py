@@ -256,7 +256,8 @@ def _matters(item: Cell | Fold, relevant: set[int]) -> bool:
     """Whether it must be shown: others have to do with it, an operation begins or ends, somebody waits."""
     if isinstance(item, Fold):
         return any(number in relevant for number in range(item.first - item.steps, item.first))
-    return item.index in relevant or bool(item.before or item.after) or any(k in ("op", "result") for k, _ in item.lines)
+    marked = item.before or item.after or any(kind in ("op", "result") for kind, _ in item.lines)
+    return item.index in relevant or bool(marked)
 
 
 def _with_gaps(run: list[Cell | Fold], keep: list[bool]) -> Iterator[Cell | Fold]:
@@ -282,7 +283,16 @@ def folded(recording: "Recording", scenario: "Scenario", full: bool = False) -> 
     cells = steps_of(recording, scenario)
     if full:
         return list(cells)
-    return _fold_runs(_fold_rounds(cells), _relevant(recording))
+    items = _fold_rounds(cells)
+    loops = [item for item in items if isinstance(item, Fold)]
+    # of a livelock the body of the loop is what one wants to see
+    body = set(range(loops[-1].first - loops[-1].steps, loops[-1].first)) if loops and is_loop(recording) else set()
+    return _fold_runs(items, _relevant(recording) | body)
+
+
+def is_loop(recording: "Recording") -> bool:
+    """Whether what went wrong is that something goes on for ever."""
+    return recording.verdict.kind in ("livelock", "too many steps")
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ def _plan(players: Players, strategy: str, seed: int, bound: int, delay: int, de
     plan.schedules = plan.failures = plan.pruned = plan.exhausted = plan.contaminated = plan.drift = plan.cut = 0
     plan.all_steps = plan.most_steps = plan.nr_nodes = plan.at_node = 0
     plan.steps_estimate = 8
+    plan.interest = 0
     for i in range(len(plan.expected)):
         plan.expected[i] = 1
 
@@ -134,7 +135,9 @@ def _coverage(players: Players, strategy: str) -> str:
     return f"sampled({plan.schedules})"
 
 
-def explore(scenario: Scenario, *, unfixed: bool = True, strategy: str = "random", **limits: Any) -> Result:
-    """Play a scenario's schedules: see :func:`play_batch` for the limits."""
-    with Players(scenario, unfixed) as players:
+def explore(
+    scenario: Scenario, *, unfixed: bool = True, strategy: str = "random", buffers: bool = False, **limits: Any
+) -> Result:
+    """Play a scenario's schedules: see :func:`play_batch` for the limits, :class:`Players` for ``buffers``."""
+    with Players(scenario, unfixed, buffers=buffers) as players:
         return play_batch(players, strategy, **limits)

@@ -29,6 +29,7 @@ __all__ = ["JUDGE_ENTRIES", "begin_batch", "digest_all", "end_observed", "learn_
 
 LOOK_EVERY = 256  # schedules between two comparisons of all memory
 WORDS = CHUNK // 8
+MASK62 = (1 << 62) - 1
 
 
 @struct
@@ -77,18 +78,28 @@ def restore_memory(b: Baton, memory: Memory) -> None:
         copy_memory(chunk_address(b, memory, chunk), image_address(b, memory, chunk), CHUNK)
 
 
+@core
+def digest_chunk(b: Baton, memory: Memory, chunk: int, noise: int) -> int:
+    """Of a chunk without some of its words; 0 for one that is as it was at first."""
+    if same_memory(chunk_address(b, memory, chunk), image_address(b, memory, chunk), CHUNK) != 0:
+        return 0
+    words = chunk_at(b, memory.machine + chunk * CHUNK)
+    first = chunk_at(b, memory.image + chunk * CHUNK)
+    digest = 0
+    for w in range(WORDS):
+        if noise >> w & 1 == 0 and words.words[w] != first.words[w]:
+            digest = (digest + mix(mix(chunk, w), words.words[w])) & MASK62
+    return digest
+
+
 @implements(memory_digest)
 def digest_memory(b: Baton) -> int:
     """Of everything that schedules change, without counters that only ever grow and what the scheduler itself keeps."""
     memory = arena_at(b, 0).memory
+    learn_memory(b, memory)  # the digest must not depend on what earlier schedules happened to change
     digest = 0
     for i in range(memory.nr_dirty):
-        chunk = memory.dirty[i]
-        words = chunk_at(b, memory.machine + chunk * CHUNK)
-        noise = memory.noise[chunk]
-        for w in range(WORDS):
-            if noise >> w & 1 == 0:
-                digest = mix(digest, words.words[w])
+        digest = (digest + digest_chunk(b, memory, memory.dirty[i], memory.noise[memory.dirty[i]])) & MASK62
     return digest
 
 
@@ -98,11 +109,8 @@ def digest_all(b: Baton) -> int:
     memory = arena_at(b, 0).memory
     learn_memory(b, memory)
     digest = 0
-    for chunk in range(memory.nr_chunks):
-        if memory.known[chunk] != 0:
-            words = chunk_at(b, memory.machine + chunk * CHUNK)
-            for w in range(WORDS):
-                digest = mix(digest, words.words[w])
+    for i in range(memory.nr_dirty):
+        digest = (digest + digest_chunk(b, memory, memory.dirty[i], 0)) & MASK62
     return digest
 
 

@@ -21,18 +21,21 @@ from emu.zone.mm_types import AS_FILE, vm_at
 from emu.zone.mmzone import NODEMASK_NONE, Cpu, Machine, page_record
 from emu.zone.page import NULL, PG_uptodate, pfn_to_page
 from emu.zone.page_ref import SetPageFlag
+from emu.zone.sched import task_at
 from emu.zone.setup import set_pgdat_percpu_threshold
 from emu.zone.zonelist import node_zonelist
 from shm.core import core
 from shm.point import point, site
+from shm.waitqueue import prepare_to_wait
 
 BASE = 32
 (OP_WAKEUP, OP_PI_ALLOC, OP_SHRINK, OP_THRESHOLDS, OP_PRESSURE, OP_KSWAPD_STOP, OP_KCOMPACTD_LOOKS, OP_READ_FILE,
- OP_VMSTAT) = range(BASE, BASE + 9)  # fmt: skip
+ OP_VMSTAT, OP_KILLED) = range(BASE, BASE + 10)  # fmt: skip
 # a.ghost[] of this family
 G_ORDER, G_ZONEIDX = 20, 21  # the most that was asked of kswapd
 NORMAL = gfp_zone(GFP_KERNEL)
 S_HOLD = site("try_to_wake_up:pi_lock held")
+S_KILLED = site("throttle_direct_reclaim:prepare_to_wait killed")
 S_REFRESH = site("refresh_zone_stat_thresholds:write stat_threshold")
 
 wakeup = OpKind(
@@ -56,9 +59,14 @@ kcompactd_looks = OpKind(
     "kcompactd_looks", OP_KCOMPACTD_LOOKS, (("node", 0),), "should_proactive_compact_node(), of kcompactd's half second"
 )
 read_file = OpKind("read_file", OP_READ_FILE, (("pages", 1),), "clean pages of a file, to the inactive list")
+killed_throttled = OpKind(
+    "killed_throttled", OP_KILLED, (("node", 0),),
+    "throttle_direct_reclaim() of a task that is killed while it waits, and gets no processor to leave the queue",
+)  # fmt: skip
 vmstat = OpKind("vmstat", OP_VMSTAT, (), "refresh_cpu_vm_stats(): this CPU's counts into the zone's")
 RECLAIM_OPS: tuple[OpKind, ...] = (
     wakeup, pi_alloc, shrink, thresholds, pressure, stop_kswapd, kcompactd_looks, read_file, vmstat,
+    killed_throttled,
 )  # fmt: skip
 
 
@@ -146,4 +154,8 @@ def run_reclaim_op(m: Machine, cpu: Cpu, a: RaceArea, op: OpRecord) -> int:
         return op_read_file(m, cpu, op.args[0])
     elif op.code == OP_VMSTAT:
         refresh_cpu_vm_stats(m, cpu, 0)
+    elif op.code == OP_KILLED:
+        point(cpu.party, S_KILLED)
+        task_at(m, cpu.current).fatal_signal = 1
+        prepare_to_wait(m.nodes[op.args[0]].pfmemalloc_wait)
     return 0

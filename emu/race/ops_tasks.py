@@ -48,7 +48,10 @@ task_mems = OpKind("task_mems", OP_TASK_MEMS, (("cpu", 0), ("mems", 1)), "put a 
 set_mempolicy = OpKind("set_mempolicy", OP_SET_MEMPOLICY, (("mode", 0), ("nodes", 0)), "do_set_mempolicy()")
 take = OpKind("take", OP_TAKE, (("node", 0), ("leave", 0)), "allocate all but so many pages of a node, up to Normal")
 offline = OpKind("offline", OP_OFFLINE, (("start", 0), ("pages", 1024)), "offline_pages()")
-cache = OpKind("cache", OP_CACHE, (("file", 1), ("first", 0), ("pages", 1)), "put clean pages into the page cache")
+cache = OpKind(
+    "cache", OP_CACHE, (("file", 1), ("first", 0), ("pages", 1), ("locked", 0)),
+    "put clean pages into the page cache; locked ones can't be reclaimed",
+)  # fmt: skip
 spawn = OpKind("spawn", OP_SPAWN, (("task", 0), ("pages", 0)), "a process with so many anonymous pages")
 run_as = OpKind("run_as", OP_RUN_AS, (("task", 0),), "the CPU runs this process from now on")
 die = OpKind("die", OP_EXIT, (("task", 0),), "do_exit() of a process")
@@ -110,8 +113,9 @@ def op_holes(m: Machine, cpu: Cpu, nid: int, order: int) -> int:
 
 
 @core(cold=True)
-def op_cache(m: Machine, cpu: Cpu, file: int, first: int, pages: int) -> int:
-    """As reading the file would leave them: clean, and on the inactive list. Returns how many there are."""
+def op_cache(m: Machine, cpu: Cpu, file: int, first: int, pages: int, locked: int) -> int:
+    """As reading the file would leave them: clean, and on the inactive list; or have them (``locked``) while the disk
+    still reads. Returns how many there are."""
     mapping = file_record(m, file_offset(m, file))
     if mapping.kind == AS_NONE:
         create_file(m, AS_FILE, 0)
@@ -120,8 +124,9 @@ def op_cache(m: Machine, cpu: Cpu, file: int, first: int, pages: int) -> int:
         pfn = find_or_create_page(m, cpu, file, index, GFP_HIGHUSER_MOVABLE, 0)
         if pfn == NULL:
             return index - first
-        SetPageFlag(page_record(m, pfn_to_page(m, pfn)), PG_uptodate)
-        unlock_page(m, cpu, pfn)
+        if locked == 0:
+            SetPageFlag(page_record(m, pfn_to_page(m, pfn)), PG_uptodate)
+            unlock_page(m, cpu, pfn)
         put_page(m, cpu, pfn)
     lru_add_drain(m, cpu)
     return pages
@@ -160,7 +165,7 @@ def run_tasks_op(m: Machine, cpu: Cpu, a: RaceArea, op: OpRecord) -> int:
     if op.code == OP_OFFLINE:
         return offline_pages(m, cpu, one, two)
     if op.code == OP_CACHE:
-        return op_cache(m, cpu, one, two, op.args[2])
+        return op_cache(m, cpu, one, two, op.args[2], op.args[3])
     if op.code == OP_SPAWN:
         return op_spawn(m, cpu, one, two)
     if op.code == OP_RUN_AS:

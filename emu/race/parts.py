@@ -1,19 +1,19 @@
 """Parts of an exploration: what one worker is given, and what it gives back, both plain data.
 
 A part of a *sampling* exploration is a number of schedules with a seed of its own. A part of an *exhaustive* search is
-a subtree: the path of decisions down to it, as the nodes of the depth-first search with nothing left to try. Played
+a subtree: a path of decisions, as nodes of the depth-first search, of which the first have nothing left to try. Played
 until its slice of time is over, it gives back the rest of its subtree as further parts, in depth-first order::
 
-    root ─┬─ a ─┬─ .. played
-          │     └─ .. rest 1       the deepest alternatives come first, as they would in one search
-          ├─ b ───── rest 2
-          └─ c ───── rest 3
+    root ─┬─ a ─┬─ played
+          │     └─ rest 1
+          ├─ b ─── rest 2
+          └─ c ─── rest 3
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from emu.race.explore import ALL, play_batch
+from emu.race.explore import play_batch
 from emu.race.plan import Node, Plan
 from emu.race.players import Players
 
@@ -38,22 +38,26 @@ def _nodes(plan: Plan) -> Path:
     return [[int(getattr(node, name)) for name in FIELDS] for node in plan.nodes[: plan.nr_nodes]]
 
 
-def _closed(path: Path) -> Path:
-    return [[0 if i == TODO else value for i, value in enumerate(node)] for node in path]
+def _with(node: list[int], todo: int, chosen: int | None = None) -> list[int]:
+    changed = list(node)
+    changed[TODO] = todo
+    if chosen is not None:
+        changed[CHOSEN] = chosen
+    return changed
 
 
 def rest_of(path: Path) -> Iterator[Path]:
-    """The subtrees that a search stopped at this path has not been to, in the order in which it would have."""
-    yield _closed(path)
-    nodes = [list(node) for node in path]
-    while nodes:
-        last = nodes[-1]
-        if not last[TODO]:
-            nodes.pop()
-            continue
-        last[CHOSEN] = (last[TODO] & -last[TODO]).bit_length() - 1
-        last[TODO] &= last[TODO] - 1
-        yield _closed(nodes)
+    """What a search stopped at this path has not been to, in the order in which it would have: everything below the
+    first decision that leaves something to try, then each of its alternatives."""
+    at = next((i for i, node in enumerate(path) if node[TODO]), None)
+    if at is None:
+        yield path
+        return
+    yield [*path[:at], _with(path[at], 0), *path[at + 1 :]]
+    todo = path[at][TODO]
+    while todo:
+        yield [*path[:at], _with(path[at], 0, (todo & -todo).bit_length() - 1)]
+        todo &= todo - 1
 
 
 def play_part(players: Players, part: Values) -> Values:
@@ -61,11 +65,15 @@ def play_part(players: Players, part: Values) -> Values:
     ``seconds``, and ``path`` in an exhaustive search."""
     plan = players.arena.plan
     path: Path = part.get("path") or []
-    result = play_batch(
-        players, part["strategy"], seed=part["seed"], bound=part["bound"], delay=part["delay"], depth=part["depth"],
-        schedules=part["schedules"] or ALL, seconds=part["seconds"], stop_at_failure=part["stop"],
-        prepare=lambda: _load(plan, path),
-    )  # fmt: skip
+    while True:
+        result = play_batch(
+            players, part["strategy"], seed=part["seed"], bound=part["bound"], delay=part["delay"], depth=part["depth"],
+            schedules=part["schedules"], seconds=part["seconds"], stop_at_failure=part["stop"],
+            prepare=lambda: _load(plan, path),
+        )  # fmt: skip
+        players.arena.memory.learn_until = 0  # parts may be short: one look at all memory is enough from now on
+        if result.verdict.kind in ("crash", "hang") or not players.learn():
+            break
     over = part["stop"] and result.found
     alive = result.verdict.kind not in ("crash", "hang")
     rest: list[Path] = []

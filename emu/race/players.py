@@ -60,9 +60,12 @@ def load_race() -> None:
 class Players:
     """A scenario's machine, its arena and its processes. Use as a context manager."""
 
-    def __init__(self, scenario: Scenario, unfixed: bool = True) -> None:
+    def __init__(self, scenario: Scenario, unfixed: bool = True, *, buffers: bool = False) -> None:
+        """``buffers``: stores reach memory through store buffers (x86-TSO; needs EMU_MODE=instrumented)."""
+        if buffers and not INSTRUMENTED:
+            raise ScenarioError("store buffers: need EMU_MODE=instrumented, which sees every store")
         load_race()
-        self.scenario, self.unfixed = scenario, unfixed
+        self.scenario, self.unfixed, self.buffers = scenario, unfixed, buffers
         self.pids: dict[int, int] = {}
         self.world = World(scenario, unfixed)
         try:
@@ -106,6 +109,7 @@ class Players:
             memory.noise[word // 64] |= 1 << word % 64 if word % 64 < 63 else -(1 << 63)
         ctypes.memmove(self.segment.base + memory.image, address_of(m), chunks * CHUNK)
         self.arena.watch.base = address_of(m)
+        self.baton.buffers = self.arena.watch.buffered = int(self.buffers)
         self.arena.watch.capacity = MAX_ACCESSES if INSTRUMENTED else 0
         self.arena.kcsan.nr_sync, self.arena.kcsan.capacity = MAX_SYNC, MAX_RACES
         self._seat(actors)

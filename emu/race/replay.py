@@ -159,6 +159,8 @@ def _is_shown(name: str) -> bool:
 def record(players: Players, schedule: Schedule) -> Recording:
     """Play a schedule step by step. Raises ReplayDrift as :func:`replay` does."""
     result = replay(players, schedule)
+    if result.verdict.kind in ("crash", "hang"):  # there is nobody left to play it step by step
+        return _from_log(players, schedule, result.verdict)
     scenario = players.scenario
     out = Recording(scenario.id, scenario.title, players.unfixed, str(schedule), result.verdict)
     switches = list(schedule.switches)
@@ -194,6 +196,23 @@ def record(players: Players, schedule: Schedule) -> Recording:
     if verdict.kind != result.verdict.kind:
         raise ReplayDrift(f"{scenario.id}: step by step it ends with {verdict}, at full speed with {result.verdict}")
     out.verdict = verdict
+    return out
+
+
+def _from_log(players: Players, schedule: Schedule, verdict: Verdict) -> Recording:
+    """What the scheduler has written down of the schedule that was played last: who went on, and where."""
+    scenario, b = players.scenario, players.baton
+    out = Recording(scenario.id, scenario.title, players.unfixed, str(schedule), verdict)
+    on: dict[int, int] = {}  # seat -> its actor so far
+    for step in b.log[: b.steps]:
+        seat, kind = step.actor & 15, step.actor >> 4
+        begins = kind and on.get(seat) != step.actor
+        on[seat] = step.actor
+        could = tuple(actor_name(scenario, a) for a in range(step.enabled.bit_length()) if step.enabled >> a & 1)
+        preempted = step.before >= 0 and step.before != step.actor and step.enabled >> step.before & 1
+        point = ("interrupt" if kind == 1 else "work") if begins else site_name(step.site)
+        name = actor_name(scenario, step.actor)
+        out.steps.append(Seen(name, point, actor_name(scenario, step.before) if preempted else "", could))
     return out
 
 

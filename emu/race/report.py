@@ -93,14 +93,19 @@ class Report:
 
     def lines(self, width: int, full: bool = False) -> Iterator[str]:
         """The lines of :meth:`text`."""
-        names = columns_of(self.recording, self.scenario)
         yield from textwrap.wrap(self.heading, width)
         yield ""
+        yield from self.body(width, full)
+        yield ""
+        yield f"replay: {self.command}"  # in one piece, to be copied
+
+    def body(self, width: int | None = None, full: bool = False) -> Iterator[str]:
+        """The columns and what is broken."""
+        width = width or shutil.get_terminal_size((120, 24)).columns
+        names = columns_of(self.recording, self.scenario)
         yield from side_by_side(names, diagram(self.recording, self.scenario, full), width)
         yield ""
         yield from self.verdict_lines(width)
-        yield ""
-        yield f"replay: {self.command}"  # in one piece, to be copied
 
     def verdict_lines(self, width: int = 120) -> Iterator[str]:
         """What is broken; of a deadlock, a line for each who waits."""

@@ -1,7 +1,7 @@
 """A schedule as a timeline for ui.perfetto.dev or chrome://tracing: trace events as JSON.
 
-Time is the number of the step, 1000 ns each: nothing else is sure about it. A track per actor - an interrupt has its own
-below that of its CPU - with slices for the operation, the function and the step. A preemption is an arrow from the step
+Time is the number of the step, 1000 ns each: nothing else is sure about it. A track per actor - an interrupt has its
+own below that of its CPU - with slices for the function and, in it, the step. A preemption is an arrow from the step
 after which an actor could have gone on to the one that went instead, and an instant.
 """
 

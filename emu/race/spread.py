@@ -49,18 +49,19 @@ class _Sum:
     most_steps: int = 0
     handoffs: int = 0
     cut: int = 0
-    failed: Values | None = None  # the first that failed
-    seed: int = 0
+    last: Values = field(default_factory=dict)
+    seed: int = 0  # of the first that failed
 
     def add(self, part: _Part) -> None:
         answer = part.answer
         assert answer is not None
+        if answer["failures"] and not self.failures:
+            self.seed = part.values["seed"]
         for name in ("schedules", "failures", "pruned", "steps", "handoffs"):
             setattr(self, name, getattr(self, name) + answer[name])
         self.most_steps = max(self.most_steps, answer["most_steps"])
         self.cut |= answer["cut"]
-        if answer["failures"] and self.failed is None:
-            self.failed, self.seed = answer, part.values["seed"]
+        self.last = answer
 
 
 @dataclass
@@ -173,15 +174,16 @@ def _play(exploration: _Exploration, crew: Crew) -> None:
 
 def _result(scenario: Scenario, unfixed: bool, exploration: _Exploration) -> Result:
     total, common = exploration.sum, exploration.common
-    failed = total.failed
     coverage = f"sampled({total.schedules})"
-    if exploration.searches and not exploration.parts and not (failed and exploration.over):
+    if exploration.searches and not exploration.parts and not (total.failures and exploration.over):
         coverage = bounded(common["bound"], common["delay"]) if total.cut else "exhaustive"
-    schedule = Schedule.parse(failed["schedule"]) if failed and failed["schedule"] else None
+    verdict, line = Verdict.fine(), None
+    if total.failures:  # of the last schedule, as explore() has it
+        verdict, line = Verdict(**total.last["verdict"]), total.last["schedule"]
     return Result(
-        scenario.id, unfixed, common["strategy"], total.seed if failed else common["seed"], total.schedules,
-        total.failures, total.pruned, 0.0, total.steps, total.most_steps, coverage,
-        Verdict(**failed["verdict"]) if failed else Verdict.fine(), schedule, total.handoffs,
+        scenario.id, unfixed, common["strategy"], total.seed if line else common["seed"], total.schedules,
+        total.failures, total.pruned, 0.0, total.steps, total.most_steps, coverage, verdict,
+        Schedule.parse(line) if line else None, total.handoffs,
     )  # fmt: skip
 
 
@@ -200,15 +202,14 @@ def spread(
         raise ScenarioError(f"strategy {strategy!r}: not one of {', '.join(STRATEGIES)}")
     if not 1 <= jobs <= MAX_JOBS:
         raise ScenarioError(f"jobs {jobs}: 1 to {MAX_JOBS}")
-    common = {
+    if strategy in ONE_WORKER:
+        return explore(
+            scenario, unfixed=unfixed, strategy=strategy, seed=seed, bound=bound, delay=delay, depth=depth,
+            schedules=schedules, seconds=seconds, stop_at_failure=stop_at_failure,
+        )  # fmt: skip
+    common: Values = {
         "strategy": strategy, "seed": seed, "bound": bound, "delay": delay, "depth": depth, "stop": stop_at_failure
     }  # fmt: skip
-    if strategy in ONE_WORKER:
-        del common["stop"], common["strategy"]
-        return explore(
-            scenario, unfixed=unfixed, strategy=strategy, schedules=schedules, seconds=seconds,
-            stop_at_failure=stop_at_failure, **common,
-        )  # fmt: skip
     began = time.monotonic()
     exploration = _Exploration(common, schedules, slice_s, began + seconds)
     if crew is not None:

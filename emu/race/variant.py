@@ -11,7 +11,9 @@ from emu.race.catalogue import catalogue
 from emu.race.scenario import OPEN, Scenario, ScenarioError
 from emu.zone.deviations import RACES
 
-__all__ = ["deviation_bits", "deviation_words", "own_variant", "variant_words", "with_deviations"]
+__all__ = ["OWN", "chosen", "deviation_bits", "deviation_words", "own_variant", "variant_words"]
+
+OWN = "own"  # stands for the scenario's own race
 
 
 def _open_races() -> dict[str, bool]:
@@ -62,7 +64,21 @@ def variant_words(scenario: Scenario, unfixed: bool) -> str:
     return "without the fix" if unfixed else "with a fix that 5.10.262 hasn't"
 
 
-def with_deviations(scenario: Scenario, fix: Iterable[str], unfix: Iterable[str]) -> Scenario:
-    """The scenario on a machine that differs in other races as well; its own is the business of ``unfixed``."""
-    bits = deviation_bits(fix, unfix)
-    return replace(scenario, tuning=replace(scenario.tuning, deviations=scenario.tuning.deviations | bits))
+def chosen(
+    scenario: Scenario, fix: Iterable[str], unfix: Iterable[str], unfixed: bool
+) -> tuple[Scenario, bool, list[str]]:
+    """The scenario and its variant, by the names of races that are to be with a fix or without; ``unfixed``: unless
+    they say otherwise. The list: options that say the same about other races than its own. Raises ScenarioError."""
+    own = {OWN.upper(), scenario.id.upper(), scenario.switch.upper()}
+    names = {"--fix": list(fix), "--unfix": list(unfix)}
+    asked = {option for option, given in names.items() if any(name.upper() in own for name in given)}
+    if asked and not scenario.switch:
+        raise ScenarioError(f"{scenario.id}: it has one variant; the model has no switch for it")
+    if len(asked) == 2:
+        raise ScenarioError(f"{scenario.id}: both with the fix and without it")
+    others = {option: [name for name in given if name.upper() not in own] for option, given in names.items()}
+    bits = deviation_bits(others["--fix"], others["--unfix"])
+    if bits:
+        scenario = replace(scenario, tuning=replace(scenario.tuning, deviations=scenario.tuning.deviations | bits))
+    options = [word for option, given in others.items() for name in given for word in (option, name)]
+    return scenario, asked == {"--unfix"} if asked else unfixed, options

@@ -8,7 +8,7 @@ from emu.reclaim.scan_control import (
 from emu.reclaim.shrink_list import shrink_active_list
 from emu.reclaim.shrink_lruvec import inactive_is_low
 from emu.reclaim.shrink_node import shrink_node, snapshot_refaults
-from emu.reclaim.throttle import allow_direct_reclaim
+from emu.reclaim.throttle import allow_direct_reclaim, wake_up_throttled
 from emu.zone.deviations import R21, deviates
 from emu.zone.event import EV_BALANCE_PGDAT, record, trace_boost
 from emu.zone.gfp import GFP_KERNEL
@@ -23,7 +23,7 @@ from shm.atomic import fetch_add, load_acquire
 from shm.core import OnStack, core
 from shm.point import point, site
 from shm.struct import Array, Struct, array, i64, struct
-from shm.waitqueue import wake_up, waitqueue_active
+from shm.waitqueue import waitqueue_active
 
 S_READ_BOOST = site("balance_pgdat:read watermark_boost")
 S_BOOST = site("balance_pgdat:boost lock")
@@ -117,7 +117,7 @@ def balance_once(m: Machine, cpu: Cpu, node: Node, sc: ScanControl, boost: Boost
         raise_priority = False
     point(cpu.party, S_THROTTLED)
     if waitqueue_active(node.pfmemalloc_wait) and allow_direct_reclaim(m, cpu, node):
-        wake_up(node.pfmemalloc_wait)
+        wake_up_throttled(m, node)
     return raise_priority
 
 

@@ -14,7 +14,8 @@ from emu.cpu.workqueue import poll, sleep_on_doorbell_until
 from emu.mm.pagevec import lru_add_drain
 from emu.reclaim.balance import balance_pgdat
 from emu.reclaim.scan_control import LRUVEC_CONGESTED, PGDAT_DIRTY, PGDAT_WRITEBACK
-from emu.zone.deviations import R8, R9, deviates
+from emu.reclaim.throttle import wake_up_throttled
+from emu.zone.deviations import R8, R9, R25, deviates
 from emu.zone.event import EV_KSWAPD_SLEEP, EV_KSWAPD_WAKE, record
 from emu.zone.gfp import PF_KSWAPD, PF_KTHREAD, PF_MEMALLOC, PF_SWAPWRITE
 from emu.zone.kswapd_wake import (
@@ -29,8 +30,8 @@ from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PGSTEAL_KSWAPD
 from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire, xchg
 from shm.core import core, entry
-from shm.point import point, site
-from shm.waitqueue import finish_wait, look_again, prepare_to_wait, wake_up, waitqueue_active
+from shm.point import point, point_loop, site
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait, waitqueue_active
 
 # Where a node's kswapd is between two rounds: Kswapd.step
 KSWAPD_NEW = 0
@@ -86,10 +87,16 @@ def work_left(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int
 
 @core
 def prepare_kswapd_sleep(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> bool:
-    """``mm/vmscan.c:prepare_kswapd_sleep() (5.10)``: is there nothing to do? Nobody may stay throttled meanwhile."""
+    """``mm/vmscan.c:prepare_kswapd_sleep() (5.10)``: is there nothing to do? Nobody may stay throttled meanwhile.
+
+    They are woken, and that is that. To wait until they have left the queue, as before 9e5e3661727e (R25), may take for
+    ever: one of them may have to wait for kswapd's processor.
+    """
     point(cpu.party, S_THROTTLED)
     if waitqueue_active(node.pfmemalloc_wait):
-        wake_up(node.pfmemalloc_wait)
+        wake_up_throttled(m, node)
+        if deviates(m, R25):
+            return False
     if node.kswapd_failures >= MAX_RECLAIM_RETRIES:
         return True
     point(cpu.party, S_BALANCED)
@@ -125,7 +132,7 @@ def kswapd_nap(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
 def kswapd_try_to_sleep(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
     """``mm/vmscan.c:kswapd_try_to_sleep() (5.10)`` up to the long sleep: true if kswapd is to go to sleep, on its wait
     queue already; false if it has to work on."""
-    point(cpu.party, S_NAP)
+    point_loop(cpu.party, S_NAP, 0)
     k.cookie = prepare_to_wait(node.kswapd_wait)
     remaining = False
     empty_own_areas(m, cpu)

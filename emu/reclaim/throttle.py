@@ -3,10 +3,10 @@
 from emu.compact.suitable import zone_reclaimable_pages
 from emu.cpu.wait import schedule_timeout
 from emu.reclaim.scan_control import ScanControl
-from emu.zone.deviations import R1B, R17, deviates
+from emu.zone.deviations import R1B, R17, R25, deviates
 from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_up_kswapd
-from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine, Node, Zone, zone_at
+from emu.zone.mmzone import CPU_SIZE, ZONE_NORMAL, Cpu, Machine, Node, Zone, cpu_record, zone_at
 from emu.zone.sched import fatal_signal_pending, task_at
 from emu.zone.slow_stat import add_spent, slow_clock
 from emu.zone.slow_types import SPENT_THROTTLE
@@ -18,7 +18,7 @@ from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
 from shm.atomic import clock_ns, load_acquire
 from shm.core import core
 from shm.point import point, point_loop, site
-from shm.waitqueue import finish_wait, prepare_to_wait, waitqueue_active
+from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
 
 SECOND_NS = 1000 * NS_PER_MS
 LOOK_NS = 20 * NS_PER_MS  # how often a sleeper looks whether it was killed
@@ -75,6 +75,22 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
     return False
 
 
+@core(cold=True)
+def wake_up_throttled(m: Machine, node: Node) -> None:
+    """``wake_up_all(&pgdat->pfmemalloc_wait)``.
+
+    Differs from 5.10 except for R25: everybody is off the queue then. There, a killed task is awake already and
+    nobody takes it off; it leaves by itself as soon as it gets a processor.
+    """
+    killed = 0
+    if deviates(m, R25):
+        for i in range(m.nr_cpus):
+            if fatal_signal_pending(task_at(m, cpu_record(m, m.cpus + i * CPU_SIZE).current)):
+                killed += 1
+    if load_acquire(node.pfmemalloc_wait, "state") & 0xFFFFFFFF > killed:
+        wake_up(node.pfmemalloc_wait)
+
+
 @core
 def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int) -> bool:
     """Sleep until woken (true), killed, past the deadline (0: none), or the machine stops (false).
@@ -96,7 +112,7 @@ def wait_for_reserves(m: Machine, cpu: Cpu, node: Node, deadline: int) -> None:
     """``wait_event_killable(pfmemalloc_wait, allow_direct_reclaim())``, or its form with a timeout."""
     going = True
     while going:
-        point_loop(cpu.party, S_QUEUE, 0)
+        point_loop(cpu.party, S_QUEUE, clock_ns() if deadline != 0 else 0)
         cookie = prepare_to_wait(node.pfmemalloc_wait)
         going = not allow_direct_reclaim(m, cpu, node) and sleep_throttled(m, cpu, node, cookie, deadline)
         finish_wait(node.pfmemalloc_wait, cookie)

@@ -9,9 +9,9 @@ from emu.zone.mmzone import Machine
 from shm.core import core
 
 __all__ = [
-    "R1", "R1B", "R2", "R2B", "R3", "R4", "R5", "R6", "R7", "R7B", "R8", "R9", "R10", "R11", "R12", "R13", "R14",
-    "R15", "R16", "R16B", "R17", "R18", "R19", "R20", "R21", "R22", "R23", "R24", "R25", "R27", "R28", "R30", "R33",
-    "R35", "R36", "R9B", "R23B", "RACES", "deviates",
+    "R1", "R1B", "R2", "R2B", "R3", "R4", "R5", "R6", "R7", "R7B", "R8", "R9", "R9B", "R10", "R11", "R12", "R13",
+    "R14", "R15", "R16", "R16B", "R17", "R18", "R19", "R20", "R21", "R22", "R23", "R23B", "R24", "R25", "R27",
+    "R28", "R30", "R33", "R35", "R36", "RACES", "deviates",
 ]  # fmt: skip
 
 RACES = (

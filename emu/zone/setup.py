@@ -152,8 +152,8 @@ def under_pressure(m: Machine, node: Node) -> int:
 
 @entry
 def refresh_zone_stat_thresholds(m: Machine) -> None:
-    """``mm/vmstat.c:refresh_zone_stat_thresholds() (5.10)``: the normal ones, even while kswapd is awake and has lowered
-    them (R22)."""
+    """``mm/vmstat.c:refresh_zone_stat_thresholds() (5.10)``: the normal ones; even while kswapd is awake, and has
+    lowered them (R22)."""
     for nid in range(m.nr_nodes):
         node = m.nodes[nid]
         largest = 0

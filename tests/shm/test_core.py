@@ -163,7 +163,7 @@ def native() -> None:
 PROGRAM = """
 import sys
 from shm import loader
-from shm.core import MODE, core, entry, implements
+from shm.core import CHECKED, core, entry, implements
 from shm.point import Party
 from shm.struct import Array, Struct, array, i64, struct
 from tests.shm import test_core as model
@@ -190,7 +190,7 @@ for n in (0, 1, -7, 1000, 20000):
     print(model.everything(o, n), bytes(o).hex())
 print([model.arithmetic(a, b, k) for a in (-17, 5) for b in (-3, 4) for k in range(6)], model.stack_twice(5))
 print([read(Table((4, 5, 6, 7)), at) for at in (0, 3)])
-if MODE != "compiled":
+if CHECKED:
     sys.stdout.flush()
     read(Table(), 4)
 """
@@ -203,9 +203,9 @@ def test_all_modes_give_the_same_result_and_the_careful_ones_check_bounds(tmp_pa
     running = {mode: start(tmp_path / "program.py", EMU_MODE=mode) for mode in MODES}
     ended = {mode: finish(process) for mode, process in running.items()}
     status, out, err = zip(*(ended[mode] for mode in MODES), strict=True)
-    assert out[0] == out[1] == out[2] != ""
-    assert status == (0, -6, 1)
-    assert err[0] == ""
+    assert out[0] == out[1] == out[2] == out[3] != ""
+    assert status == (0, -6, 1, 0)
+    assert err[0] == err[3] == ""
     assert err[1] == "core: __main___cell: an index out of bounds or another error that C would not have noticed\n"
     assert err[2].endswith("IndexError: invalid index\n")
 
@@ -220,7 +220,7 @@ def test_an_unknown_mode_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("import shm.core")
     status, out, err = finish(start(tmp_path / "program.py", EMU_MODE="fast"))
     assert (status, out) == (2, "")
-    assert err == "EMU_MODE=fast: not one of compiled, checked, interpreted\n"
+    assert err == "EMU_MODE=fast: not one of compiled, checked, interpreted, instrumented\n"
 
 
 @given(n=st.integers(-30000, 30000))

@@ -36,7 +36,7 @@ S1 = Scenario(
     tuning=TUNING,
     programs={
         "cpu0": (request(gfp=GFP_KERNEL | __GFP_NOWARN),),
-        "cpu1": (take(node=0, leave=32),),
+        "cpu1": (take(node=0, leave=60),),
         "kswapd0": (),
     },
     invariants=(reclaimer_gets_a_page,),

@@ -1,0 +1,103 @@
+"""Is a scenario what it says? Its race is found, by sampling and by bounded search; with the fix there is none.
+
+The fixed variant is searched with partial-order reduction until all is done; where that is too much, within two
+preemptions, and the verdict says so.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emu.race.explore import Result, play_batch
+from emu.race.minimize import minimize
+from emu.race.players import Players
+from emu.race.scenario import Scenario
+from shm.core import INSTRUMENTED
+
+__all__ = ["Proof", "prove"]
+
+SAMPLING = ("random", "pct", "pos", "surw")
+FIND_S = 10.0  # within which a race must be found
+BOUND = 2  # preemptions, where a fixed variant can't be exhausted
+DEEPEST = 4
+
+
+@dataclass
+class Proof:
+    """What was found of one scenario."""
+
+    scenario: str
+    sampled_by: str  # the sampling strategy that found the race
+    sampled_schedules: int
+    sampled_s: float
+    bounded_by: int  # preemptions within which bounded search found it; -1: it didn't
+    bounded_schedules: int
+    bounded_s: float
+    fewest: int  # preemptions of the minimised schedule
+    fewest_proven: bool
+    fixed: str  # "exhaustive", "bounded(2)"; "failed: ..." if the fixed variant has a race
+    fixed_schedules: int
+    fixed_s: float
+    schedule: str  # minimised
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of it is as it must be."""
+        found = bool(self.sampled_by) and self.bounded_by >= 0
+        return found and self.fixed in ("exhaustive", f"bounded({BOUND})")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def _sample(players: Players, seed: int) -> tuple[str, Result | None]:
+    for strategy in SAMPLING:
+        result = play_batch(players, strategy, seed=seed, seconds=FIND_S)
+        if result.found:
+            return strategy, result
+    return "", None
+
+
+def _bounded(players: Players) -> tuple[int, int, float]:
+    """The least bound within which the race is found, the schedules played and the time it took."""
+    began, schedules = time.monotonic(), 0
+    for bound in range(DEEPEST + 1):
+        result = play_batch(players, "exhaustive", bound=bound, seconds=FIND_S - (time.monotonic() - began))
+        schedules += result.schedules
+        if result.found:
+            return bound, schedules, time.monotonic() - began
+        if result.coverage == "exhaustive" or time.monotonic() - began > FIND_S:
+            break
+    return -1, schedules, time.monotonic() - began
+
+
+def _fixed(scenario: Scenario, seconds: float) -> Result:
+    """All schedules of the fixed variant; within :data:`BOUND` preemptions where they are too many."""
+    with Players(scenario, False) as players:
+        if INSTRUMENTED and not scenario.bound:
+            result = play_batch(players, "dpor", seconds=seconds)
+            if result.found or result.coverage == "exhaustive":
+                return result
+        result = play_batch(players, "exhaustive", bound=scenario.bound or -1, seconds=seconds)
+        if result.found or not result.coverage.startswith("sampled"):
+            return result
+        return play_batch(players, "exhaustive", bound=BOUND, seconds=8 * seconds)
+
+
+def prove(scenario: Scenario, *, seed: int = 1, seconds: float = 10.0) -> Proof:
+    """Check one scenario. ``seconds``: for the fixed variant, before a bound is set."""
+    began = time.monotonic()
+    with Players(scenario, True) as players:
+        strategy, sampled = _sample(players, seed)
+        bounded_by, bounded_schedules, bounded_s = _bounded(players)
+    small = minimize(scenario, sampled.schedule) if sampled and sampled.schedule else None
+    fixed = _fixed(scenario, seconds)
+    return Proof(
+        scenario.id, strategy, sampled.schedules if sampled else 0, sampled.seconds if sampled else 0.0,
+        bounded_by, bounded_schedules, bounded_s,
+        small.preemptions if small else -1, bool(small and small.proven),
+        f"failed: {fixed.verdict}" if fixed.found else fixed.coverage, fixed.schedules, fixed.seconds,
+        str(small.schedule) if small else "", time.monotonic() - began,
+    )  # fmt: skip
