@@ -81,6 +81,7 @@ class LoopState(Struct):
 
     digest: int = i64()
     step: int = i64()  # when
+    advances: int = i64()  # and how often time had moved on by then
 
 
 @struct
@@ -620,13 +621,14 @@ def mix(digest: int, value: int) -> int:
 
 
 @core
-def all_have_run(b: Baton, seat: Seat, since: int) -> bool:
-    """Whether everybody else who could run has done so since a step, and time has nothing to bring."""
+def all_have_run(b: Baton, seat: Seat, since: int, advances: int) -> bool:
+    """Whether everybody else who could run has done so since a step, and time has nothing to bring that it hasn't
+    brought since."""
     for i in range(b.nr_seats):
         other = b.seats[i]
         if other.state == SEAT_ABSENT:
             continue
-        if other.state == SEAT_WAITS_CHANGE and 0 <= other.deadline < NEVER:
+        if other.state == SEAT_WAITS_CHANGE and 0 <= other.deadline < NEVER and b.advances == advances:
             return False
         if other.context == CONTEXT_TASK and pending_contexts(b, other) != 0:
             return False
@@ -649,11 +651,13 @@ def at_loop(me: Party, where: int, state: int) -> None:
     seat.site = where
     digest = mix(stands_digest(b), state)
     since = -1
+    advances = 0
     for i in range(min(seat.nr_loops, LOOP_MEMORY)):
         if seat.loops[i].digest == digest:
             since = seat.loops[i].step
+            advances = seat.loops[i].advances
     if since >= 0:
-        if all_have_run(b, seat, since):
+        if all_have_run(b, seat, since, advances):
             b.verdict = VERDICT_LIVELOCK
             b.culprit = seat.index + 16 * seat.context
         seat.state = SEAT_SPINS
@@ -663,6 +667,7 @@ def at_loop(me: Party, where: int, state: int) -> None:
         kept = seat.loops[seat.nr_loops % LOOP_MEMORY]
         kept.digest = digest
         kept.step = b.steps
+        kept.advances = b.advances
         seat.nr_loops += 1
     yield_baton(b, seat)
 

@@ -166,8 +166,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         wanted.append((mode, "from tests.program import load; load()"))
     if "emu.machine" in sys.modules or any("run_emu" in getattr(item, "fixturenames", ()) for item in session.items):
         wanted.append((mode, emulator))
-    if any(item.callspec.params.get("mode") == "checked" for item in session.items if hasattr(item, "callspec")):
-        wanted.append(("checked", emulator))
+    modes = {item.callspec.params.get("mode") for item in session.items if hasattr(item, "callspec")}
+    wanted += [(each, emulator) for each in ("checked", "instrumented") if each in modes]
     worker = getattr(session.config, "workerinput", {}).get("workerid", "gw0")
     turn = int(worker.removeprefix("gw")) % max(len(wanted), 1)
     for each in wanted[turn:] + wanted[:turn]:

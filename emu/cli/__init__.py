@@ -9,6 +9,7 @@ from emu.cli import (
     explain,
     look,
     race,
+    race_prove,
     race_replay,
     race_run,
     run,
@@ -22,7 +23,7 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "explain", "look", "main", "race", "race_replay", "race_run", "run", "stress_all",
+    "app", "ctl", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run", "stress_all",
     "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath",
 ]  # fmt: skip
 
@@ -49,7 +50,8 @@ def main() -> None:
             typer.echo(f"emu: {err}", err=True)
             raise SystemExit(1) from None
         known = (
-            UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError, OSError,
+            UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError,
+            OSError,
         )  # fmt: skip
         if not isinstance(err, known):
             raise

@@ -227,6 +227,32 @@ def remedies(m: Machine, cpu: Cpu, zone: Zone, order: int, idx: int, gfp_mask: i
 
 
 @core(cold=True)
+def may_look_at(m: Machine, cpu: Cpu, zone: Zone, gfp_mask: int, alloc_flags: int) -> bool:
+    """Whether the task's cpuset leaves the zone to the request."""
+    if m.cpusets_enabled == 0 or alloc_flags & ALLOC_CPUSET == 0:
+        return True
+    return __cpuset_node_allowed(m, cpu, zone.node, gfp_mask)
+
+
+@core(cold=True)
+def count_oom(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext) -> None:
+    """A request goes to the OOM killer: note a zone that has what it asks for by now."""
+    if vm_at(m, m.vm).slow_stat.measured == 0:
+        return
+    cost = task_at(m, cpu.current).slow
+    cost.oom_zone = 0
+    z = next_zones_zonelist(m, cpu, ac, 0)
+    while zonelist_zone(m, ac, z) != 0:
+        zone = zone_at(m, zonelist_zone(m, ac, z))
+        z = next_zones_zonelist(m, cpu, ac, z + 1)
+        if not may_look_at(m, cpu, zone, gfp_mask, ac.alloc_flags):
+            continue
+        if passes(m, zone, order, ac.highest_zoneidx, gfp_mask, ac.alloc_flags, 0):
+            if has_block(m, zone, order, ac.alloc_flags):
+                cost.oom_zone = zone.zone_id + 1
+
+
+@core(cold=True)
 def count_failure(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, alloc_flags: int) -> None:
     """An allocation fails: count it with all that would have helped. Too late is only what no zone had in time."""
     if vm_at(m, m.vm).slow_stat.measured == 0:
@@ -238,9 +264,8 @@ def count_failure(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCont
     while zonelist_zone(m, ac, z) != 0:
         zone = zone_at(m, zonelist_zone(m, ac, z))
         z = next_zones_zonelist(m, cpu, ac, z + 1)
-        if m.cpusets_enabled != 0 and alloc_flags & ALLOC_CPUSET != 0:
-            if not __cpuset_node_allowed(m, cpu, zone.node, gfp_mask):
-                continue
+        if not may_look_at(m, cpu, zone, gfp_mask, alloc_flags):
+            continue
         found |= remedies(m, cpu, zone, order, ac.highest_zoneidx, gfp_mask, alloc_flags)
     if found & LATE != 0:
         found = LATE

@@ -20,7 +20,7 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.sched import task_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
-from emu.zone.vmstat import __inc_numa_state, zone_page_state
+from emu.zone.vmstat import __inc_numa_state, zone_page_state, zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT
 from emu.zone.watermark import wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok
 from emu.zone.zonelist import next_zones_zonelist, node_zonelist, nodemask_kind, zonelist_zone
@@ -72,7 +72,15 @@ def below_watermark(
     m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, mark: int, highest_zoneidx: int, gfp_mask: int, order: int,
     alloc_flags: int,
 ) -> bool:  # fmt: skip
-    """What ``get_page_from_freelist()`` does with a zone whose watermark refuses: true, try it all the same."""
+    """What ``get_page_from_freelist()`` does with a zone whose watermark refuses: true, try it all the same.
+
+    S1's remedy: what CPUs have freed and not yet added to the zone's counter is counted too, as it is by
+    ``should_reclaim_retry()``, which else sends the request round to be refused again.
+    """
+    if deviates(m, S1):
+        exact = zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
+        if __zone_watermark_ok(m, zone, order, mark, highest_zoneidx, alloc_flags, exact):
+            return True
     if m.deferred_pages != 0 and deferred_grow_zone(m, cpu, zone, order):
         return True
     if alloc_flags & ALLOC_NO_WATERMARKS != 0:

@@ -17,6 +17,7 @@ from shm.seen import function_number
 __all__ = ["DataRace", "Side", "data_races", "kcsan_text"]
 
 RULE = "=" * 66
+BOOKS = ("scenario.ghost", "scenario.slots")  # what scenarios keep for themselves
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def data_races(
         m, kcsan = players.world.m, players.arena.kcsan
         found = []
         for race in kcsan.races[: kcsan.nr]:
-            if m.script <= race.at < m.script + m.script_size:
-                continue  # the scenario's own book-keeping
+            if field_at(m, race.at).startswith(BOOKS):
+                continue
             one = Side(_functions().get(race.other_where, "-"), _access(race.other_flags),
                        actor_name(scenario, race.other_actor))  # fmt: skip
             two = Side(_functions().get(race.where, "-"), _access(race.flags), actor_name(scenario, race.actor))

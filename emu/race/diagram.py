@@ -32,6 +32,7 @@ __all__ = ["Cell", "Fold", "Line", "columns_of", "diagram", "steps_of"]
 RUN = 12  # steps in a row of one actor that are shown as they are
 HEAD, TAIL = 2, 3  # of a longer one: so many at its ends, and what matters
 GAP = 3  # fewer steps aren't worth folding
+MANY = 60  # lines, from which on counters and pages don't make a step matter
 PERIOD = 200  # steps of the longest round that is recognised
 WRITE = re.compile(r"(write|set|clear|xchg) (\S+)$")
 
@@ -157,28 +158,31 @@ def steps_of(recording: "Recording", scenario: "Scenario") -> list[Cell]:
 # --- what matters -----------------------------------------------------------------------------------------------------
 
 
-def _touched(step: "Seen") -> Iterator[tuple[str, bool]]:
-    """Variables of a step, and whether it writes them."""
-    name = variable_name(step.point).rpartition(".")[2]
+COMMON = re.compile(r"^page |^task|^counters |vm_stat|\.free_area\[|\.count$|lruvecs|_lock$|\.current$|\.(next|prev)$")
+
+
+def _touched(step: "Seen", strict: bool) -> Iterator[tuple[str, bool]]:
+    """Variables of a step, and whether it writes them. ``strict``: not those that all allocations and frees write."""
     if " " in step.point:
-        yield name, False
+        yield variable_name(step.point).rpartition(".")[2], False
     for write in step.writes:
-        yield variable_of_field(write.name), True
-        yield write.name, True
+        if not strict or not COMMON.search(write.name):
+            yield variable_of_field(write.name), True
+            yield write.name, True
 
 
-def _relevant(recording: "Recording") -> set[int]:
+def _relevant(recording: "Recording", strict: bool = False) -> set[int]:
     """Steps that touch what another column touches, where one of the two writes."""
     readers: dict[str, set[str]] = defaultdict(set)
     writers: dict[str, set[str]] = defaultdict(set)
     for step in recording.steps:
-        for name, writes in _touched(step):
+        for name, writes in _touched(step, strict):
             (writers if writes else readers)[name].add(seat_of(step.actor))
 
     def shared(name: str) -> bool:
         return bool(writers[name]) and len(writers[name] | readers[name]) > 1
 
-    return {i for i, step in enumerate(recording.steps) if any(shared(name) for name, _ in _touched(step))}
+    return {i for i, step in enumerate(recording.steps) if any(shared(name) for name, _ in _touched(step, strict))}
 
 
 # --- folding ----------------------------------------------------------------------------------------------------------
@@ -287,7 +291,10 @@ def folded(recording: "Recording", scenario: "Scenario", full: bool = False) -> 
     loops = [item for item in items if isinstance(item, Fold)]
     # of a livelock the body of the loop is what one wants to see
     body = set(range(loops[-1].first - loops[-1].steps, loops[-1].first)) if loops and is_loop(recording) else set()
-    return _fold_runs(items, _relevant(recording) | body)
+    shown = _fold_runs(items, _relevant(recording) | body)
+    if sum(len(item.lines) for item in shown if isinstance(item, Cell)) <= MANY:
+        return shown
+    return _fold_runs(items, _relevant(recording, strict=True) | body)
 
 
 def is_loop(recording: "Recording") -> bool:

@@ -13,7 +13,7 @@ from emu.race.schedule import Schedule, schedule_of
 from emu.race.verdict import Verdict, verdict_of
 from shm.core import INSTRUMENTED
 
-__all__ = ["Result", "bounded", "explore", "play_batch"]
+__all__ = ["Result", "bounded", "explore", "play_batch", "set_plan"]
 
 ALL = 1 << 60
 
@@ -54,7 +54,11 @@ class Result:
         }  # fmt: skip
 
 
-def _plan(players: Players, strategy: str, seed: int, bound: int, delay: int, depth: int, limit: int) -> None:
+def set_plan(
+    players: Players, strategy: str, *, seed: int = 1, bound: int = -1, delay: int = -1, depth: int = 3,
+    limit: int = ALL,
+) -> None:  # fmt: skip
+    """Put an exploration into the plan, from its first schedule on."""
     plan = players.arena.plan
     if strategy not in STRATEGIES:
         raise ScenarioError(f"strategy {strategy!r}: not one of {', '.join(STRATEGIES)}")
@@ -89,11 +93,13 @@ def play_batch(
     plan = players.arena.plan
     deadline = began + seconds
     while True:
-        _plan(players, strategy, seed, bound, delay, depth, schedules)
+        set_plan(players, strategy, seed=seed, bound=bound, delay=delay, depth=depth, limit=schedules)
         plan.stop_at_failure = int(stop_at_failure)
         prepare()
         alive = players.batch(lambda: time.monotonic() > deadline)
-        if not plan.contaminated or not alive:
+        if not alive and players.learn():
+            plan.contaminated = 1
+        if not plan.contaminated:
             break  # else: schedules began in memory that others had left behind: again, putting that back as well
     verdict = verdict_of(players)
     if not alive:  # in the middle of a schedule

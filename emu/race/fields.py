@@ -5,10 +5,11 @@ sequence numbers, and the links of lists only where a step does nothing else.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from emu.zone.mmzone import MIGRATETYPE_NAMES, ZONE_NAMES
+from emu.zone import gfp
+from emu.zone.mmzone import MIGRATETYPE_NAMES, ZONE_BOOSTED_WATERMARK, ZONE_NAMES, ZONE_RECLAIM_ACTIVE
 from emu.zone.page import PAGE_FLAG_NAMES
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_OFFLINE, PB_SKIP
 from emu.zone.vmstat_items import NODE_STAT_NAMES, ZONE_STAT_NAMES
@@ -27,10 +28,18 @@ SCRATCH = re.compile(
     r"|paced|may_run|stolen_before)$|numa_stat|\.event_ring|lockdep|\.(heartbeat|result|_hole|irq_nesting|critical_site)$"
 )
 MINOR = re.compile(
-    r"\.(next|prev|private|mapping|mapcount|zone|offline_passes|critical)$|vm_node_stat_diff|\.kcompactd_until"
+    r"\.(next|prev|private|mapping|mapcount|index|zone|current|offline_passes|critical|nonresident_age\.counter)$"
+    r"|vm_node_stat_diff|lru_zone_size|\.kcompactd_until"
 )
+LAST = re.compile(r"^page |\.free_area\[|\.vm_stat")  # what many steps write, behind what few do
+LOCALS = ("alloc_order", "reclaim_order", "highest_zoneidx")  # of kswapd()
+POINTERS = re.compile(r"\.kswapds\[\d+\]\.task$")
 PAGE = re.compile(r"page (\d+)\.(.+)")
-BITS = ((PB_SKIP, "skip"), (PB_INITIALISED, "initialised"), (PB_OFFLINE, "offline"))
+BLOCK_BITS = {"skip": PB_SKIP, "initialised": PB_INITIALISED, "offline": PB_OFFLINE}
+FLAGS = {
+    ".zone_flags": {"BOOSTED_WATERMARK": ZONE_BOOSTED_WATERMARK, "RECLAIM_ACTIVE": ZONE_RECLAIM_ACTIVE},
+    ".process_flags": {name: value for name, value in vars(gfp).items() if name.startswith("PF_")},
+}
 
 
 def variable_of_field(name: str) -> str:
@@ -57,8 +66,9 @@ class Namer:
             nid, zone, name = found.groups()
             place = self._zone(nid, zone).strip()
             return f"{place}.{_items(name, zone is None)}" if place else _items(name, zone is None)
-        if found := re.match(r"vm\.kswapds\[(\d+)\]\.(.*)", name):  # local variables of kswapd()
-            return f"{'local' if own == f'kswapd{found[1]}' else f'kswapd{found[1]}: local'} {found[2]}"
+        if found := re.match(r"vm\.kswapds\[(\d+)\]\.(.*)", name):
+            mine = own == f"kswapd{found[1]}"
+            return f"local {found[2]}" if mine and found[2] in LOCALS else f"kswapd{found[1]}'s {found[2]}"
         if name.startswith((f"{own}.", "m.", "vm.")):
             name = name.partition(".")[2]
         return _items(name, False)
@@ -67,6 +77,8 @@ class Namer:
         """``waits for zone lock, held by cpu1``, with a short name."""
         verb, _, rest = text.partition(" for " if text.startswith("waits") else " on ")
         what, comma, holder = rest.partition(", held")
+        if re.fullmatch(r"node\d+ \w+\.lock", what):
+            what = what.replace(".lock", ".zone lock") if self.zones > 1 else "zone lock"
         return f"{verb} {'for' if verb == 'waits' else 'on'} {self.short(what, actor)}{comma}{holder}" if rest else text
 
     def _zone(self, nid: str, zone: str | None) -> str:
@@ -80,7 +92,8 @@ class Namer:
         shown = [w for w in writes if not SCRATCH.search(w.name)]
         major = [w for w in shown if not MINOR.search(w.name)]
         ends = {w.name for w in shown if w.name.endswith(".zone") and w.new == 0}
-        lines = list(_merged(self._line(w, actor, ends) for w in major or shown))
+        ranked = sorted(major or shown, key=lambda w: bool(LAST.search(w.name)))
+        lines = list(_merged(self._line(w, actor, ends) for w in ranked))
         if len(lines) > most:
             lines[most - 1 :] = [f"... and {len(lines) - most + 1} more"]
         return lines
@@ -97,6 +110,9 @@ class Namer:
             return f"page {pfn}: {what}", self.change(write)
         if write.name.startswith("pageblock "):
             return write.name, _block(write.old, write.new)
+        for ending, bits in FLAGS.items():
+            if write.name.endswith(ending):
+                return self.short(write.name, actor), _bits(write.old, write.new, bits)
         return self.short(write.name, actor), self.change(write)
 
     @staticmethod
@@ -106,6 +122,8 @@ class Namer:
             end = "none" if HEADS.search(write.name) else "head"
             old, new = (end if value < 0 else f"page {value}" for value in (write.old, write.new))
             return f"{old} -> {new}"
+        if POINTERS.search(write.name):
+            return " -> ".join("a task" if value else "NULL" for value in (write.old, write.new))
         return f"{write.old} -> {write.new}"
 
 
@@ -127,13 +145,17 @@ def _items(name: str, of_node: bool) -> str:
     return name
 
 
+def _bits(old: int, new: int, bits: Mapping[str, int]) -> str:
+    """Flags that came and went."""
+    return " ".join(("+" if new & bit else "-") + name for name, bit in bits.items() if (old ^ new) & bit)
+
+
 def _flags(old: int, new: int) -> str:
-    words = [("+" if new & bit else "-") + name for name, bit in PAGE_FLAG_NAMES.items() if (old ^ new) & bit]
-    return " ".join(words) or "initialised"
+    return _bits(old, new, PAGE_FLAG_NAMES) or "initialised"
 
 
 def _block(old: int, new: int) -> str:
-    words = [("+" if new & bit else "-") + name for bit, name in BITS if (old ^ new) & bit]
+    words = _bits(old, new, BLOCK_BITS).split()
     types = [
         MIGRATETYPE_NAMES[value & PB_MIGRATE] for value in (old, new) if value & PB_MIGRATE < len(MIGRATETYPE_NAMES)
     ]
@@ -142,35 +164,37 @@ def _block(old: int, new: int) -> str:
     return " ".join(words) or f"{old:#x} -> {new:#x}"
 
 
+NUMBERED = (
+    re.compile(r"(?P<head>pages?|pageblock) (?P<number>\d+)(?P<tail>.*)"),
+    re.compile(r"(?P<head>.*\bfree_area\[)(?P<number>\d+)(?P<tail>\].*)"),
+)
+OWNED = re.compile(r"\w+'s (.*)")
+
+
 def _merged(lines: Iterable[tuple[str, str]]) -> Iterable[str]:
-    """The same change of neighbouring pages, or of several CPUs' own, is one line."""
-    grouped: dict[tuple[str, str], list[int]] = {}
-    owners: dict[tuple[str, str], list[str]] = {}
-    order: list[tuple[str, str, int]] = []
+    """The same change of neighbouring pages, of neighbouring orders, or of several CPUs' own, is one line."""
+    numbers: dict[tuple[str, str, str], list[int]] = {}  # head, tail, change
+    owners: dict[tuple[str, str, str], list[str]] = {}
     for name, change in lines:
-        found = re.match(r"(page|pageblock) (\d+)(.*)", name)
-        whose = re.match(r"\w+'s (.*)", name)
-        if whose:
-            key = (whose[1], change)
-            if key not in owners:
-                order.append((*key, 2))
-            owners.setdefault(key, []).append(name)
-        elif found:
-            key = (found[1] + "|" + found[3], change)
-            if key not in grouped:
-                order.append((*key, 1))
-            grouped.setdefault(key, []).append(int(found[2]))
+        if found := next((m for pattern in NUMBERED if (m := pattern.fullmatch(name))), None):
+            numbers.setdefault((found["head"], found["tail"], change), []).append(int(found["number"]))
+            owners.setdefault((found["head"], found["tail"], change), [])
         else:
-            order.append((name, change, 0))
-    for name, change, what in order:
-        if what != 1:
-            names = owners.get((name, change), [name]) if what else [name]
-            yield f"{names[0]} {change}" if len(names) == 1 else f"{len(names)} others' {name} {change}"
-            continue
-        kind, _, rest = name.partition("|")
-        for first, last in _runs(grouped[name, change]):
-            pages = f"{kind} {first}" if first == last else f"{kind}s {first}-{last}"
-            yield f"{pages}{rest}{'' if rest else ':'} {change}"
+            whose = OWNED.fullmatch(name)
+            owners.setdefault(("", whose[1] if whose else name, change), []).append(name)
+    for (head, tail, change), names in owners.items():
+        if not names:
+            for first, last in _runs(numbers[head, tail, change]):
+                yield _numbered(head, tail, change, first, last)
+        else:
+            yield f"{names[0]} {change}" if len(names) == 1 else f"{len(names)} others' {tail} {change}"
+
+
+def _numbered(head: str, tail: str, change: str, first: int, last: int) -> str:
+    if head.endswith("["):
+        return f"{head}{first if first == last else f'{first}..{last}'}{tail} {change}"
+    what = f"{head} {first}" if first == last else f"{head}s {first}-{last}"
+    return f"{what}{tail or ':'} {change}"
 
 
 def _runs(numbers: list[int]) -> Iterable[tuple[int, int]]:

@@ -3,8 +3,7 @@
 from emu.cpu.mempolicy import MPOL_BIND
 from emu.race.area import RaceArea
 from emu.race.scenario import Invariant
-from emu.reclaim.oom_kill import S_OOM_LOCK
-from emu.zone.gfp import ALLOC_OOM, ALLOC_WMARK_HIGH, ALLOC_WMARK_MIN
+from emu.zone.gfp import ALLOC_OOM, ALLOC_WMARK_HIGH
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import CPU_SIZE, WMARK_MIN, ZONE_NORMAL, Cpu, Machine, Zone, cpu_record
@@ -17,22 +16,20 @@ from emu.zone.watermark import __zone_watermark_ok, wmark_pages
 from shm.core import core
 
 BASE = 64
-(CHECK_NEEDLESS, CHECK_OOM_WITH_MEMORY, CHECK_KILL_ABOVE_HIGH, CHECK_VICTIM, CHECK_SLEEPS, CHECK_ROUNDS,
+(CHECK_NEEDLESS, CHECK_KILL_WITH_MEMORY, CHECK_KILL_ABOVE_HIGH, CHECK_VICTIM, CHECK_SLEEPS, CHECK_ROUNDS,
  CHECK_AVOIDABLE, CHECK_NO_ROUND, CHECK_HOPELESS_KILL) = range(BASE, BASE + 9)  # fmt: skip
 
 # places in RaceArea.ghost
 G_NEEDLESS = 0  # a request failed although this zone (its number + 1) had what it asked for
 G_VICTIM = 1  # a victim's request failed although its share of the reserves was there
 G_KILLS = 2  # by CPU: kills that have been looked at
-G_AT_LOCK = 16  # by CPU: it stands where it asks for oom_lock, and has been looked at
-G_HAD_MEMORY = 32  # by CPU: a zone (its number + 1) had what it wanted when it asked for oom_lock last
 
 failed_needlessly = Invariant(
     "failed_needlessly", CHECK_NEEDLESS,
     "A request fails only if no zone that its task may use is above the min watermark.",
 )  # fmt: skip
 killed_needlessly = Invariant(
-    "killed_needlessly", CHECK_OOM_WITH_MEMORY,
+    "killed_needlessly", CHECK_KILL_WITH_MEMORY,
     "Nobody is killed for a request for which a zone was above the min watermark when it went to the OOM killer.",
     always=True,
 )  # fmt: skip
@@ -133,15 +130,11 @@ def new_killer(m: Machine, a: RaceArea) -> int:
 
 @core(cold=True)
 def killed_with_memory(m: Machine, a: RaceArea) -> int:
-    """Memory is looked at when a CPU gets to where it asks for ``oom_lock``, before anybody else makes a step."""
-    for i in range(m.nr_cpus):
-        cpu = cpu_record(m, m.cpus + i * CPU_SIZE)
-        stands = 1 if cpu.party.last_site == S_OOM_LOCK else 0
-        if stands > a.ghost[G_AT_LOCK + i]:
-            a.ghost[G_HAD_MEMORY + i] = zone_that_serves(m, cpu, 0, ZONE_NORMAL, ALLOC_WMARK_MIN)
-        a.ghost[G_AT_LOCK + i] = stands
+    """What a killer's request could have had when it went for ``oom_lock``, as noted then (``SlowStat.measured``)."""
     killer = new_killer(m, a)
-    return a.ghost[G_HAD_MEMORY + killer - 1] if killer != 0 else 0
+    if killer == 0:
+        return 0
+    return task_at(m, cpu_record(m, m.cpus + (killer - 1) * CPU_SIZE).current).slow.oom_zone
 
 
 @core(cold=True)
@@ -203,7 +196,7 @@ def check_tasks(m: Machine, a: RaceArea, code: int) -> int:
     """One of this family: 0 if it holds."""
     if code == CHECK_NEEDLESS:
         return a.ghost[G_NEEDLESS]
-    if code == CHECK_OOM_WITH_MEMORY:
+    if code == CHECK_KILL_WITH_MEMORY:
         return killed_with_memory(m, a)
     if code == CHECK_KILL_ABOVE_HIGH:
         return killed_above_high(m, a)

@@ -168,8 +168,10 @@ def judge(b: Baton) -> bool:
     end_schedule(b, arena)
     if plan.schedules <= memory.learn_until:
         learn_memory(b, memory)
-    elif plan.schedules % LOOK_EVERY == 0 and learn_memory(b, memory) != 0:
-        plan.contaminated = 1
+    elif plan.schedules % LOOK_EVERY == 0 or (b.verdict != VERDICT_OK and b.verdict != VERDICT_PRUNED):
+        # a failure counts only if its schedule began in the right memory
+        if learn_memory(b, memory) != 0:
+            plan.contaminated = 1
     if plan.drift != 0 or plan.contaminated != 0:
         return False
     if b.verdict != VERDICT_OK and b.verdict != VERDICT_PRUNED and plan.stop_at_failure != 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from emu.race.area import OpRecord, RaceArea
-from emu.zone.mm_types import Vm
+from emu.zone.mm_types import Kswapd, Vm
 from emu.zone.mmzone import CPU_SIZE, Cpu, Machine
 from emu.zone.sched import TASK_SIZE, Task
 from shm.point import Party
@@ -24,6 +24,7 @@ FIELDS: dict[type[Struct], tuple[str, ...]] = {
     Cpu: ("vm_events", "irq_entries", "ticks", "work_head", "work_tail", "doorbell", "asleep", "works", "warned"),
     Task: ("retries", "retries_by", "restarts_by", "slowpaths", "slow"),
     Machine: ("trace_clock", "warned", "parent_bell"),
+    Kswapd: ("runs", "cookie", "stolen_before"),
     Vm: ("slow_stat", "oom_rs", "nopage_rs"),
     OpRecord: (),
 }

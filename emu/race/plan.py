@@ -20,7 +20,7 @@ __all__ = [
 STRATEGIES = ("exhaustive", "random", "pct", "pos", "surw", "robin", "replay", "dpor")
 EXHAUSTIVE, RANDOM, PCT, POS, SURW, ROBIN, REPLAY, DPOR = range(8)
 
-MAX_SWITCHES = 256
+MAX_SWITCHES = 2048
 MAX_SITES = 1024
 MAX_ACTORS = 64
 MAX_CHANGES = 16

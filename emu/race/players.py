@@ -67,6 +67,7 @@ class Players:
         load_race()
         self.scenario, self.unfixed, self.buffers = scenario, unfixed, buffers
         self.pids: dict[int, int] = {}
+        self.broken = False  # a process has crashed or hangs
         self.world = World(scenario, unfixed)
         try:
             self._make_arena()
@@ -200,13 +201,13 @@ class Players:
             if load_acquire(b, "parent") != known:
                 break
             if self._dead():
-                b.verdict, b.culprit = VERDICT_CRASH, b.current
+                b.verdict, b.culprit, self.broken = VERDICT_CRASH, b.current, True
                 return False
             now = (b.generation, b.steps)
             if now != progress:
                 progress, since = now, time.monotonic()
             elif time.monotonic() - since > HANG_S:
-                b.verdict, b.culprit = VERDICT_HANG, b.current
+                b.verdict, b.culprit, self.broken = VERDICT_HANG, b.current, True
                 return False
             if until():
                 self.arena.plan.limit = 0  # the schedule that runs is the last
@@ -221,11 +222,22 @@ class Players:
 
     def batch(self, until: Callable[[], bool] = lambda: False) -> bool:
         """Play schedules until the plan says stop. False: a process crashed or hangs."""
+        self.revive()
         seen = self.baton.parent
         begin_batch(self.baton)
         if not start(self.baton):
             return True
         return self.wait(until, seen)
+
+    def revive(self) -> None:
+        """New processes, if one has crashed or hung; the log stays until the next schedule begins."""
+        if not self.broken:
+            return
+        self._kill()
+        for seat in self.baton.seats[: self.baton.nr_seats]:
+            seat.turn, seat.generation = 0, -1
+        self.broken = False
+        self._fork()
 
     def digest(self) -> int:
         """Of all the machine's memory as it is now."""
@@ -239,19 +251,22 @@ class Players:
 
     def close(self) -> None:
         """End the processes, remove all memory."""
-        if self.pids:
+        if self.pids and not self.broken:
             stop_all(self.baton)
             deadline = time.monotonic() + 2
             while self.pids and time.monotonic() < deadline:
                 self._dead()
                 if self.pids:
                     time.sleep(0.0005)
-            for pid in self.pids.values():
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            self.pids.clear()
+        self._kill()
         self.segment.unlink()
         self.world.close()
+
+    def _kill(self) -> None:
+        for pid in self.pids.values():
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self.pids.clear()
 
     def __enter__(self) -> "Players":
         return self

@@ -14,12 +14,13 @@ from emu.race.players import Players
 from emu.race.scenario import Scenario
 from shm.core import INSTRUMENTED
 
-__all__ = ["Proof", "prove"]
+__all__ = ["NO_FIX", "Proof", "prove"]
 
 SAMPLING = ("random", "pct", "pos", "surw")
 FIND_S = 10.0  # within which a race must be found
 BOUND = 2  # preemptions, where a fixed variant can't be exhausted
 DEEPEST = 4
+NO_FIX = "no fix"  # a race by design
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Proof:
     bounded_s: float
     fewest: int  # preemptions of the minimised schedule
     fewest_proven: bool
-    fixed: str  # "exhaustive", "bounded(2)"; "failed: ..." if the fixed variant has a race
+    fixed: str  # "exhaustive", "bounded(2)", NO_FIX; "failed: ..." if the fixed variant has a race
     fixed_schedules: int
     fixed_s: float
     schedule: str  # minimised
@@ -45,7 +46,7 @@ class Proof:
     def ok(self) -> bool:
         """Whether all of it is as it must be."""
         found = bool(self.sampled_by) and self.bounded_by >= 0
-        return found and self.fixed in ("exhaustive", f"bounded({BOUND})")
+        return found and self.fixed in (NO_FIX, "exhaustive", f"bounded({BOUND})")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -76,12 +77,9 @@ def _bounded(players: Players) -> tuple[int, int, float]:
 def _fixed(scenario: Scenario, seconds: float) -> Result:
     """All schedules of the fixed variant; within :data:`BOUND` preemptions where they are too many."""
     with Players(scenario, False) as players:
-        if INSTRUMENTED and not scenario.bound:
-            result = play_batch(players, "dpor", seconds=seconds)
-            if result.found or result.coverage == "exhaustive":
-                return result
-        result = play_batch(players, "exhaustive", bound=scenario.bound or -1, seconds=seconds)
-        if result.found or not result.coverage.startswith("sampled"):
+        strategy = "dpor" if INSTRUMENTED else "exhaustive"
+        result = play_batch(players, strategy, seconds=seconds)
+        if result.found or result.coverage == "exhaustive":
             return result
         return play_batch(players, "exhaustive", bound=BOUND, seconds=8 * seconds)
 
@@ -93,11 +91,12 @@ def prove(scenario: Scenario, *, seed: int = 1, seconds: float = 10.0) -> Proof:
         strategy, sampled = _sample(players, seed)
         bounded_by, bounded_schedules, bounded_s = _bounded(players)
     small = minimize(scenario, sampled.schedule) if sampled and sampled.schedule else None
-    fixed = _fixed(scenario, seconds)
+    fixed = _fixed(scenario, seconds) if scenario.switch else None
     return Proof(
         scenario.id, strategy, sampled.schedules if sampled else 0, sampled.seconds if sampled else 0.0,
         bounded_by, bounded_schedules, bounded_s,
         small.preemptions if small else -1, bool(small and small.proven),
-        f"failed: {fixed.verdict}" if fixed.found else fixed.coverage, fixed.schedules, fixed.seconds,
+        NO_FIX if fixed is None else f"failed: {fixed.verdict}" if fixed.found else fixed.coverage,
+        fixed.schedules if fixed else 0, fixed.seconds if fixed else 0.0,
         str(small.schedule) if small else "", time.monotonic() - began,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from shm.baton import S_START
 from shm.point import site_name
 from shm.struct import address_of
 
-__all__ = ["Recording", "ReplayDrift", "Seen", "Write", "load_schedule", "record", "replay"]
+__all__ = ["MachineMemory", "Recording", "ReplayDrift", "Seen", "Write", "load_schedule", "record", "replay"]
 
 
 class ReplayDrift(ScenarioError):
@@ -109,7 +109,7 @@ class Recording:
         return asdict(self)
 
 
-class _Memory:
+class MachineMemory:
     """The machine's memory, to see what a step has changed."""
 
     def __init__(self, players: Players) -> None:
@@ -167,7 +167,7 @@ def record(players: Players, schedule: Schedule) -> Recording:
     visits: Counter[tuple[str, str]] = Counter()
     stepper = Stepper(players)
     stepper.begin()
-    memory, witness = _Memory(players), Witness(players)
+    memory, witness = MachineMemory(players), Witness(players)
     before = -1
     names = stepper.enabled()
     while names:

@@ -14,6 +14,7 @@ from typing import Any
 
 from emu.race.describe import story_lines
 from emu.race.diagram import Line, columns_of, diagram
+from emu.race.fields import Namer
 from emu.race.replay import Recording
 from emu.race.scenario import Scenario, ScenarioError
 from emu.race.variant import variant_words
@@ -113,12 +114,19 @@ class Report:
         if verdict.ok:
             yield "ok: this schedule does not fail"
             return
-        parts = verdict.text.split("; ") if verdict.kind in ("deadlock", "lost wake-up") else [verdict.text]
+        parts = [verdict.text]
+        if verdict.kind in ("deadlock", "lost wake-up"):
+            parts = [self._waiting(part) for part in verdict.text.split("; ")]
         where = f" after the last step of {verdict.who}" if verdict.invariant and verdict.who else ""
         name = f" {verdict.invariant}{where}" if verdict.invariant else ""
         yield f"{verdict.kind}:{name}"
         for part in parts:
             yield from textwrap.wrap(part, width, initial_indent="  ", subsequent_indent="    ")
+
+    def _waiting(self, text: str) -> str:
+        """``cpu0 waits for zone lock, held by cpu1``"""
+        who, _, what = text.partition(" ")
+        return f"{who} {Namer(self.scenario).waiting(what, who)}"
 
 
 def column_title(name: str) -> str:
@@ -136,7 +144,7 @@ def side_by_side(names: Sequence[str], lines: Sequence[Line], width: int) -> Ite
     else:
         ends = [each * (i + 1) - 2 for i in range(len(names))]
     starts = [each * i for i in range(len(names))]
-    yield _header(names, starts)
+    yield from _header(names, starts)
     for line in lines:
         start = starts[line.column]
         indent = " " * (start + INDENT[line.kind])
@@ -144,12 +152,20 @@ def side_by_side(names: Sequence[str], lines: Sequence[Line], width: int) -> Ite
         end = max(ends[line.column], start + 24)
         if len(indent) + len(text) > end:
             text = text.replace("|", " | ")  # flags, where a line may break
-        for part in textwrap.wrap(text, end, initial_indent=indent, subsequent_indent=indent + "    "):
+        for part in textwrap.wrap(
+            text, end, initial_indent=indent, subsequent_indent=indent + "    ",
+            break_long_words=False, break_on_hyphens=False,
+        ):  # fmt: skip
             yield part.replace(NBSP, " ")
 
 
-def _header(names: Sequence[str], starts: Sequence[int]) -> str:
+def _header(names: Sequence[str], starts: Sequence[int]) -> Iterator[str]:
+    """One line; where titles would run into one another, one each."""
+    titles = [column_title(name) for name in names]
+    if any(start + len(title) >= after for start, title, after in zip(starts, titles, starts[1:], strict=False)):
+        yield from (" " * start + title for start, title in zip(starts, titles, strict=True))
+        return
     text = ""
-    for name, start in zip(names, starts, strict=True):
-        text = f"{text:<{start}}" + (" " if text and len(text) >= start else "") + column_title(name)
-    return text
+    for title, start in zip(titles, starts, strict=True):
+        text = f"{text:<{start}}{title}"
+    yield text

@@ -20,9 +20,12 @@ class Stepper:
 
     def __init__(self, players: Players) -> None:
         self.players, self.baton = players, players.baton
+        self.alive = True
 
     def begin(self) -> None:
         """Memory as it was at first; daemons have gone to sleep."""
+        self.players.revive()
+        self.alive = True
         self.baton.observed = 1
         self.players.arena.plan.drift = 0
         begin_batch(self.baton)
@@ -39,8 +42,6 @@ class Stepper:
         seen = self.baton.parent
         grant(self.baton, actor)
         self.alive = self.players.wait(seen=seen)
-
-    alive = True
 
     def enabled(self) -> list[str]:
         """Who could make the next step. Empty: the schedule is over."""

@@ -18,7 +18,7 @@ from emu.zone.mmzone import (
     Pageset,
 )  # fmt: skip
 from emu.zone.sched import TASK_SIZE, Task
-from shm.baton import SEAT_SPINS, SEAT_WAITS_CLEAR, Seat
+from shm.baton import S_SPIN, SEAT_SPINS, SEAT_WAITS_CLEAR, Seat
 from shm.point import site_name
 from shm.spinlock import Spinlock, holder_of
 from shm.struct import Struct, address_of, record_at, size_of
@@ -110,7 +110,7 @@ def waits_for(players: "Players", seat: Seat) -> str:
 
     m = players.world.m
     if seat.state == SEAT_SPINS:
-        return f"what nobody changes: it spins after {site_name(players.world.cpu(seat.index).party.last_site)}"
+        return f"what nobody changes: it spins after {site_name(_last_point(players, seat))}"
     offset = seat.word - address_of(m)
     name, _, _ = place_of(m, offset)
     if seat.state == SEAT_WAITS_CLEAR:
@@ -121,3 +121,10 @@ def waits_for(players: "Players", seat: Seat) -> str:
     return f"{queue}: no wake-up" if queue else f"{name} to change"
 
 
+def _last_point(players: "Players", seat: Seat) -> int:
+    """The last point that a seat's actor has gone on from, but for looking again at what it spins for."""
+    b, actor = players.baton, seat.index + 16 * seat.context
+    for step in reversed(b.log[: b.steps]):
+        if step.actor == actor and step.site != S_SPIN:
+            return int(step.site)
+    return S_SPIN

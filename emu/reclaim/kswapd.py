@@ -28,7 +28,7 @@ from emu.zone.setup import set_pgdat_percpu_threshold
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PGSTEAL_KSWAPD
-from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire, xchg
+from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire, read_once, write_once, xchg
 from shm.core import core, entry
 from shm.point import point, point_loop, site
 from shm.waitqueue import finish_wait, look_again, prepare_to_wait, waitqueue_active
@@ -57,7 +57,7 @@ S_READ_NEXT = site("kswapd:reread kswapd_order")
 @core
 def kswapd_highest_zoneidx(node: Node, prev_highest_zoneidx: int) -> int:
     """``mm/vmscan.c:kswapd_highest_zoneidx() (5.10)``: what was asked for; nothing: as in the run before."""
-    curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+    curr_idx = read_once(node, "kswapd_highest_zoneidx")
     return prev_highest_zoneidx if curr_idx == MAX_NR_ZONES else curr_idx
 
 
@@ -74,9 +74,9 @@ def work_left(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int
     remedy), a boost set since it looked at the last ones (R9's). On the wait queue already, it misses neither."""
     if deviates(m, R8):
         point(cpu.party, S_REQUESTED)
-        if load_acquire(node, "kswapd_order") > order:
+        if read_once(node, "kswapd_order") > order:
             return True
-        curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+        curr_idx = read_once(node, "kswapd_highest_zoneidx")
         if curr_idx != MAX_NR_ZONES and curr_idx > highest_zoneidx:
             return True
     if deviates(m, R9):
@@ -122,9 +122,9 @@ def kswapd_nap(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
     if not schedule_timeout(m, cpu, node.kswapd_wait, k.cookie, clock_ns() + NAP_NS):
         return False
     point(cpu.party, S_REMAINING)
-    node.kswapd_highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)
-    if node.kswapd_order < k.reclaim_order:
-        node.kswapd_order = k.reclaim_order
+    write_once(node, "kswapd_highest_zoneidx", kswapd_highest_zoneidx(node, k.highest_zoneidx))
+    if read_once(node, "kswapd_order") < k.reclaim_order:
+        write_once(node, "kswapd_order", k.reclaim_order)
     return True
 
 
@@ -166,8 +166,8 @@ def kswapd_begin(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
     """``mm/vmscan.c:kswapd() (5.10)`` before its loop."""
     task = task_at(m, cpu.current)
     task.process_flags = task.process_flags | PF_MEMALLOC | PF_SWAPWRITE | PF_KSWAPD | PF_KTHREAD
-    node.kswapd_order = 0
-    node.kswapd_highest_zoneidx = MAX_NR_ZONES
+    write_once(node, "kswapd_order", 0)
+    write_once(node, "kswapd_highest_zoneidx", MAX_NR_ZONES)
     k.alloc_order = 0
     k.reclaim_order = 0
     k.highest_zoneidx = MAX_NR_ZONES - 1
@@ -193,12 +193,12 @@ def kswapd_take_request(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
         take_request_atomic(m, cpu, node, k)
         return
     point(cpu.party, S_TAKE)
-    k.alloc_order = load_acquire(node, "kswapd_order")
+    k.alloc_order = read_once(node, "kswapd_order")
     k.reclaim_order = k.alloc_order
     k.highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)
     point(cpu.party, S_CLEAR)
-    node.kswapd_order = 0
-    node.kswapd_highest_zoneidx = MAX_NR_ZONES
+    write_once(node, "kswapd_order", 0)
+    write_once(node, "kswapd_highest_zoneidx", MAX_NR_ZONES)
 
 
 @core(cold=True)
@@ -225,7 +225,7 @@ def kswapd_work(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
     k.reclaim_order = balance_pgdat(m, cpu, node, k.alloc_order, k.highest_zoneidx)
     if k.reclaim_order >= k.alloc_order:
         point(cpu.party, S_READ_NEXT)
-        k.alloc_order = load_acquire(node, "kswapd_order")
+        k.alloc_order = read_once(node, "kswapd_order")
         k.reclaim_order = k.alloc_order
         k.highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)
     fetch_add(k, "runs", 1)

@@ -6,6 +6,7 @@ runs is a process that sleeps, and whoever notices runs its exit (``emu.reclaim.
 Differs from 5.10: no OOM notifiers, no sysrq, no suspend.
 """
 
+from emu.cpu.avoidable import count_oom
 from emu.cpu.page_alloc import get_page_from_freelist
 from emu.cpu.seams import __alloc_pages_may_oom
 from emu.cpu.slowpath import __alloc_pages_cpuset_fallback
@@ -270,6 +271,7 @@ def alloc_pages_may_oom(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: All
     """
     ac.did_some_progress = 0
     vm = vm_at(m, m.vm)
+    count_oom(m, cpu, gfp_mask, order, ac)
     point(cpu.party, S_OOM_LOCK)
     if cmpxchg(vm, "oom_lock", 0, cpu.party.index + 1) != 0:
         ac.did_some_progress = 1

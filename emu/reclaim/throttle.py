@@ -15,10 +15,10 @@ from emu.zone.vmstat import __count_vm_events, zone_page_state, zone_page_state_
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
 from emu.zone.watermark import min_wmark_pages
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
-from shm.atomic import clock_ns, load_acquire
+from shm.atomic import clock_ns, load_acquire, read_once, write_once
 from shm.core import core
 from shm.point import point, point_loop, site
-from shm.waitqueue import finish_wait, prepare_to_wait, wake_up, waitqueue_active
+from shm.waitqueue import finish_wait, look_again, prepare_to_wait, wake_up, waitqueue_active
 
 SECOND_NS = 1000 * NS_PER_MS
 LOOK_NS = 20 * NS_PER_MS  # how often a sleeper looks whether it was killed
@@ -69,8 +69,8 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
     point(cpu.party, S_ACTIVE)
     if waitqueue_active(node.kswapd_wait):
         point(cpu.party, S_ZONEIDX)
-        if node.kswapd_highest_zoneidx > ZONE_NORMAL:
-            node.kswapd_highest_zoneidx = ZONE_NORMAL
+        if read_once(node, "kswapd_highest_zoneidx") > ZONE_NORMAL:
+            write_once(node, "kswapd_highest_zoneidx", ZONE_NORMAL)
         wake_up_kswapd(m, cpu, node, S_WAKE)
     return False
 
@@ -101,7 +101,7 @@ def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int
         now = clock_ns()
         if deadline != 0 and now >= deadline:
             return False
-        until = now + LOOK_NS
+        until = look_again(LOOK_NS)
         if schedule_timeout(m, cpu, node.pfmemalloc_wait, cookie, min(until, deadline) if deadline != 0 else until):
             return True
     return False

@@ -9,7 +9,7 @@ from emu.zone.mmzone import MAX_NR_ZONES, AllocContext, Cpu, Machine, Node, Zone
 from emu.zone.slow_stat import add_stat
 from emu.zone.watermark import high_wmark_pages, zone_watermark_ok_safe
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
-from shm.atomic import cmpxchg, load_acquire
+from shm.atomic import cmpxchg, load_acquire, read_once, write_once
 from shm.core import core, seam
 from shm.point import SCHEDULED, point, site
 from shm.waitqueue import wake_up, waitqueue_active
@@ -68,14 +68,14 @@ def pgdat_watermark_boosted(node: Node, highest_zoneidx: int) -> bool:
 def leave_request(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> None:
     """What kswapd is to do when it looks next: each field is read, compared and written, with no lock."""
     point(cpu.party, S_ZONEIDX)
-    curr_idx = node.kswapd_highest_zoneidx
+    curr_idx = read_once(node, "kswapd_highest_zoneidx")
     if curr_idx == MAX_NR_ZONES or curr_idx < highest_zoneidx:
         point(cpu.party, S_SET_ZONEIDX)
-        node.kswapd_highest_zoneidx = highest_zoneidx
+        write_once(node, "kswapd_highest_zoneidx", highest_zoneidx)
     point(cpu.party, S_ORDER)
-    if node.kswapd_order < order:
+    if read_once(node, "kswapd_order") < order:
         point(cpu.party, S_SET_ORDER)
-        node.kswapd_order = order
+        write_once(node, "kswapd_order", order)
 
 
 @core(cold=True)

@@ -47,6 +47,7 @@ class SlowCost(Struct):
     failed_for: Array[int] = array(i64, 5)  # FAILED_*: of them
     pcp_pages: int = i64()  # on other CPUs' lists of the allowed zones at each failure, summed
     reserve_pages: int = i64()  # free in the highatomic reserves of those zones at each failure, summed
+    oom_zone: int = i64()  # when it went to the OOM killer last, this zone (number + 1) had what it asked for; 0: none
 
 
 @struct

@@ -31,6 +31,7 @@ def bound_to_full_node(w: World) -> None:
     w.run(take(node=1))
     w.run(task_mems(cpu=0, mems=NODE1))
     w.run(set_mempolicy(MPOL_BIND, NODE1))
+    w.vm().slow_stat.measured = 1
 
 
 R2 = Scenario(

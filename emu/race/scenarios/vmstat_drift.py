@@ -106,6 +106,7 @@ R22 = Scenario(
     commits=(DRIFT[2],),
     status=OPEN,
     switch="R22",
+    preemptions=0,
     tags=("vmstat", "kswapd", "hotplug"),
 )
 

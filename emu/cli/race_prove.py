@@ -1,0 +1,97 @@
+"""``emu race prove`` and ``emu race datarace``: what needs to see every access (EMU_MODE=instrumented)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emu.cli.common import Json, Quiet, Stoppable, print_result
+from emu.cli.race import Budget, Fix, Seed, Unfix, VariantCommand, Which, load, race, seconds_of
+
+if TYPE_CHECKING:
+    from emu.race.prove import Proof
+
+
+def _see_accesses() -> None:
+    """This command again, in the mode that it needs."""
+    from shm.core import INSTRUMENTED
+
+    if not INSTRUMENTED:
+        sys.stdout.flush()
+        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
+        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": "instrumented"})  # noqa: S606 - the program itself
+
+
+@race.command()
+def prove(
+    which: Annotated[list[str] | None, typer.Argument(metavar="[ID|FILE]...", help="None: the whole catalogue.")] = None,
+    seed: Seed = 1,
+    budget: Annotated[str, typer.Option(help="For each fixed variant, before it is bounded: 10s, 2m.")] = "10s",
+    as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Check the catalogue: each race is found by sampling and by bounded search, and with the fix there is none.
+
+    The fixed variant is exhausted with partial-order reduction, or played with at most two preemptions where that is
+    too much. Exit status 1 when a scenario isn't what it says.
+    """
+    from emu.race.catalogue import catalogue, find_scenario
+    from emu.race.prove import prove as prove_one
+
+    seconds = seconds_of(budget)
+    scenarios = [find_scenario(name) for name in which] if which else list(catalogue().values())
+    _see_accesses()
+    load(quiet or as_json)
+    proofs: list[Proof] = []
+    lines = [
+        f"seed {seed}",
+        f"{'id':5} {'sampled by':18} {'bounded search':20} {'fewest':12} {'with the fix':28} {'s':>5}",
+    ]
+    with Stoppable():
+        for scenario in scenarios:
+            proofs.append(prove_one(scenario, seed=seed, seconds=seconds))
+            lines.append(_line(proofs[-1]))
+            if not (quiet or as_json):
+                typer.echo(f"{scenario.id}: {'ok' if proofs[-1].ok else 'NOT OK'}", err=True)
+    wrong = [proof.scenario for proof in proofs if not proof.ok]
+    lines.append(f"{len(proofs)} scenarios, " + (f"not as they say: {', '.join(wrong)}" if wrong else "all as they say"))
+    data = {"seed": seed, "proofs": [proof.as_dict() for proof in proofs], "ok": not wrong}
+    print_result(as_json, data, lines, f"emu race run {wrong[0] if wrong else proofs[0].scenario}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _line(proof: Proof) -> str:
+    sampled = f"{proof.sampled_by} {proof.sampled_schedules:,}" if proof.sampled_by else "not found"
+    bounded = f"bound {proof.bounded_by}: {proof.bounded_schedules:,}" if proof.bounded_by >= 0 else "not found"
+    fewest = f"{proof.fewest}{' proven' if proof.fewest_proven else ''}"
+    fixed = f"{proof.fixed} {proof.fixed_schedules:,}"
+    return f"{proof.scenario:5} {sampled:18} {bounded:20} {fewest:12} {fixed:28} {proof.seconds:5.1f}"
+
+
+@race.command(cls=VariantCommand)
+def datarace(
+    which: Which, fix: Fix = None, unfix: Unfix = None, seed: Seed = 1, budget: Budget = "10s",
+    schedules: Annotated[int, typer.Option(min=1, help="At most so many schedules.")] = 1000,
+    as_json: Json = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Plain accesses to shared fields that no lock, mark or atomic orders, as KCSAN prints them (exit status 1)."""
+    from emu.race.catalogue import find_scenario
+    from emu.race.datarace import data_races, kcsan_text
+    from emu.race.variant import chosen, own_variant
+
+    whole = find_scenario(which)
+    scenario, unfixed, _ = chosen(whole, fix or (), unfix or (), own_variant(whole))
+    seconds = seconds_of(budget)
+    _see_accesses()
+    load(quiet or as_json)
+    with Stoppable():
+        found = data_races(scenario, unfixed=unfixed, seed=seed, schedules=schedules, seconds=seconds)
+    lines = [kcsan_text(one) for one in found]
+    lines.append(f"seed {seed}: {len(found)} data race{'' if len(found) == 1 else 's'} in {scenario.id}")
+    data = {"scenario": scenario.id, "unfixed": unfixed, "seed": seed, "races": [one.as_dict() for one in found]}
+    print_result(as_json, data, lines, f"emu race show {which}")
+    if found:
+        raise typer.Exit(1)

@@ -1,0 +1,363 @@
+"""``emu race`` as a user meets it, on scenarios of the tests' own."""
+
+import io
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any, NamedTuple
+
+import pytest
+
+from emu.cli import main
+from emu.config import ConfigError, make_config
+from emu.race.catalogue import catalogue
+from emu.race.variant import deviation_bits, deviation_words
+from emu.zone.deviations import R8, R12
+from tests.race import planted
+
+MINE = str(Path(planted.__file__))
+LOOP, TWICE = f"{MINE}:LOOP", f"{MINE}:TWICE"
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+Emu = Callable[..., Done]
+
+
+@pytest.fixture
+def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Emu:
+    """``emu race ...`` in this process: ``emu("run", LOOP)``; ``stdin``: what it reads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*args: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["emu", "race", *args])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as end:
+            main()
+        status = end.value.code
+        assert status is None or isinstance(status, int)
+        return Done(status or 0, *capsys.readouterr())
+
+    return run
+
+
+def refused(done: Done, *words: str) -> None:
+    """Status 2, one line that says what."""
+    assert done.status == 2, done
+    assert done.out == "" and done.err.startswith("emu: ") and done.err.count("\n") == 1, done.err
+    assert all(word in done.err for word in words), done.err
+
+
+def follow(done: Done) -> list[str]:
+    """The next command, without ``emu race``."""
+    last = done.out.splitlines()[-1]
+    words = shlex.split(last.removeprefix("next: "))
+    assert last.startswith("next: emu race ") and words[:2] == ["emu", "race"]
+    return words[2:]
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def test_run_finds_the_race_and_says_what_comes_next(emu: Emu) -> None:
+    done = emu("run", LOOP)
+    assert done.status == 1 and done.err == ""
+    lines = done.out.splitlines()
+    assert lines[0] == "LOOP (without the fix): a free that never ends" and lines[1] == "seed 1"
+    assert [line.split("  ")[1] for line in lines[2:4]] == ["0 preemptions", "1 preemption"]
+    assert lines[4].startswith("found: livelock: cpu0 comes to ") and lines[4].endswith(
+        "(1 preemption, the fewest there are)"
+    )
+    assert lines[5].startswith("schedule: emu-race/1 LOOP unfixed seed=1 cpu0@")
+    assert "CPU0" in lines[7] and "<preempted>" in done.out
+    assert follow(done) == ["minimize", lines[5].removeprefix("schedule: "), "--file", MINE]
+
+
+def test_run_json_is_one_object(emu: Emu) -> None:
+    done = emu("run", LOOP, "--json", "--seed", "3")
+    data = done.data
+    assert done.status == 1 and data["found"] and data["seed"] == 3 and data["preemptions"] == 1 and data["fewest"]
+    assert data["verdict"]["kind"] == "livelock" and data["recording"]["schedule"] == data["schedule"]
+    assert [search["coverage"] for search in data["searches"]][0] == "bounded(0)"
+    assert shlex.split(data["replay"])[:3] == ["emu", "race", "replay"]
+    assert shlex.split(data["next"])[:3] == ["emu", "race", "minimize"]
+
+
+@pytest.mark.parametrize("strategy", ["exhaustive", "random", "pct", "pos", "surw"])
+def test_each_strategy_finds_it(emu: Emu, strategy: str) -> None:
+    done = emu("run", LOOP, "--strategy", strategy, "--budget", "60s", "--json")
+    assert done.status == 1 and done.data["searches"][0]["strategy"] == strategy
+
+
+def test_the_same_seed_finds_the_same(emu: Emu) -> None:
+    one, two, other = (emu("run", TWICE, "--strategy", "random", "--seed", s, "--json").data for s in ("5", "5", "6"))
+    assert one["schedule"] == two["schedule"] != other["schedule"]
+
+
+def test_with_the_fix_all_is_played_and_nothing_found(emu: Emu) -> None:
+    done = emu("run", LOOP, "--fix", "--budget", "200ms", "--schedules", "40")
+    assert done.status == 0 and "no failure: bounded(" in done.out
+    assert done.out.startswith("LOOP (as 5.10.262 has it)")
+    assert follow(done) == ["explore", LOOP]
+    assert emu("run", LOOP, "--fix", "--schedules", "40", "--json").data["schedules"] == 40
+
+
+def test_reports_and_the_schedule_are_written(emu: Emu, tmp_path: Path) -> None:
+    names = ["r.txt", "r.json", "r.html", "r.perfetto-trace.json"]
+    options = [word for name in names for word in ("--report", name)]
+    done = emu("run", LOOP, *options, "--out", "found.schedule")
+    assert done.status == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "found.schedule"])
+    assert [line for line in done.out.splitlines() if line.startswith(("report: ", "schedule in: "))] == [
+        *(f"report: {name}" for name in names), "schedule in: found.schedule"
+    ]  # fmt: skip
+    line = (tmp_path / "found.schedule").read_text()
+    assert line == json.loads((tmp_path / "r.json").read_text())["schedule"] + "\n"
+    assert "CPU0" in (tmp_path / "r.txt").read_text() and "<!doctype html>" in (tmp_path / "r.html").read_text()
+    assert json.loads((tmp_path / "r.perfetto-trace.json").read_text())["traceEvents"]
+
+
+def test_full_folds_nothing(emu: Emu) -> None:
+    assert "... the same 4 more times" in emu("run", LOOP).out
+    assert "..." not in emu("run", LOOP, "--full").out
+
+
+# --- explore ----------------------------------------------------------------------------------------------------------
+
+
+def test_explore_proves_what_5_10_262_has(emu: Emu) -> None:
+    done = emu("explore", LOOP)
+    lines = done.out.splitlines()
+    assert done.status == 0 and lines[0] == "LOOP (as 5.10.262 has it): a free that never ends"
+    assert lines[2].split()[0] == "exhaustive" and lines[3] == "no schedule fails"
+
+
+def test_explore_within_a_bound_says_so(emu: Emu) -> None:
+    done = emu("explore", LOOP, "--bound", "1")
+    assert done.status == 0 and "bounded(1)" in done.out and "no schedule with at most 1 preemption fails" in done.out
+    data = emu("explore", LOOP, "--bound", "0", "--unfix", "--json").data
+    assert not data["found"] and data["coverage"] == "bounded(0)" and data["schedules"] == 2
+
+
+def test_explore_without_the_fix_finds_it(emu: Emu) -> None:
+    done = emu("explore", LOOP, "--unfix", "--report", "r.txt")
+    assert done.status == 1 and "found: livelock" in done.out and follow(done)[0] == "minimize"
+    assert Path("r.txt").exists()
+
+
+def test_workers_find_the_same(emu: Emu) -> None:
+    one, two = (emu("explore", LOOP, "--bound", "2", "--jobs", jobs, "--json").data for jobs in ("1", "2"))
+    assert one["schedules"] == two["schedules"] and one["coverage"] == two["coverage"] == "bounded(2)"
+
+
+def test_what_was_not_finished_is_no_proof(emu: Emu) -> None:
+    done = emu("explore", TWICE, "--budget", "1ms")
+    assert done.status == 0 and "no failure in what was played in 1ms" in done.out and "sampled(" in done.out
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def schedule(emu: Emu) -> str:
+    found: str = emu("run", TWICE, "--json").data["schedule"]
+    return found
+
+
+def test_replays_are_identical(emu: Emu, schedule: str) -> None:
+    done = emu("replay", schedule, "--file", MINE, "--times", "20", "--json")
+    again = emu("replay", schedule, "--file", MINE, "--json").data
+    assert done.status == 1 and done.data["identical"] and done.data["times"] == 20
+    assert (done.data["log"], done.data["memory"]) == (again["log"], again["memory"]), "and so in other processes"
+    text = emu("replay", schedule, "--file", MINE, "--times", "3").out
+    assert "played 3 times, all identical: event log " in text and "highatomic-counted" in text
+
+
+def test_a_schedule_comes_from_a_file_or_from_stdin(emu: Emu, schedule: str, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text(f"# found yesterday\n\n{schedule}\n")
+    for done in (emu("replay", "s", "--file", MINE), emu("replay", "-", "--file", MINE, stdin=schedule)):
+        assert done.status == 1 and "highatomic-counted" in done.out
+
+
+def test_a_schedule_that_is_fine_is_fine(emu: Emu) -> None:
+    done = emu("replay", "emu-race/1 LOOP fixed seed=1", "--file", MINE)
+    assert done.status == 0 and "ok: this schedule does not fail" in done.out
+
+
+def test_drift_names_the_point(emu: Emu, schedule: str) -> None:
+    words = schedule.split(" ")
+    fixed = " ".join([*words[:2], "fixed", *words[3:]])
+    refused(emu("replay", fixed, "--file", MINE), "TWICE: switch ", "unreserve_highatomic_pageblock:lock")
+    later = schedule.replace("*1>cpu1", "*9>cpu1")
+    refused(emu("replay", later, "--file", MINE), "switch 1 of 2", "*9>cpu1: never came")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("emu-race/9 LOOP unfixed seed=1", ("version emu-race/9",)),
+        ("emu-race/1 LOOP", ("does not begin with",)),
+        ("emu-race/1 LOOP unfixed seed=1 cpu0@nowhere", ("'cpu0@nowhere' is no switch",)),
+        ("emu-race/1 LOOP unfixed seed=1 cpu0@no:where*1>cpu1", ("there is no point 'no:where'",)),
+        ("emu-race/1 LOOP unfixed seed=1 cpu0@free_one_page:lock*1>cpu7", ("no actor 'cpu7'",)),
+        ("emu-race/1 NONE unfixed seed=1", ("no scenario 'NONE'",)),
+        ("missing.schedule", ("missing.schedule: No such file",)),
+        (MINE, (MINE, "no line of it is a schedule")),
+    ],
+)
+def test_what_is_no_schedule_is_refused(emu: Emu, line: str, words: tuple[str, ...]) -> None:
+    refused(emu("replay", line, "--file", MINE), *words)
+
+
+# --- minimize ---------------------------------------------------------------------------------------------------------
+
+
+def test_minimize_takes_all_away_that_can_go(emu: Emu) -> None:
+    found = emu("run", TWICE, "--strategy", "random", "--seed", "3", "--json").data["schedule"]
+    done = emu("minimize", found, "--file", MINE, "--json", "--out", "least")
+    data = done.data
+    assert done.status == 0 and data["preemptions"] == 2 and data["proven"]
+    assert data["switches"] <= data["switches_before"] and set(data["dropped"]) >= {"cpu2", "cpu0.1"}
+    least = Path("least").read_text().strip()
+    assert least == data["schedule"] and "drop=" in least
+    again = emu(*shlex.split(data["next"])[2:], "--json")
+    assert again.status == 1 and again.data["verdict"]["invariant"] == "highatomic-counted"
+
+
+def test_minimize_prints_the_diagram_and_the_command(emu: Emu, schedule: str) -> None:
+    done = emu("minimize", schedule, "--file", MINE)
+    assert done.status == 0 and "2 of them preemptions; bounded search finds none with fewer" in done.out
+    assert "<preempted>" in done.out and "CPU2" not in done.out
+    assert follow(done)[0] == "replay" and "preemptions, fewer do not do" in done.err
+
+
+def test_there_is_nothing_to_minimize_in_what_does_not_fail(emu: Emu) -> None:
+    refused(emu("minimize", "emu-race/1 LOOP fixed seed=1", "--file", MINE), "LOOP", "does not fail")
+
+
+# --- list, show -------------------------------------------------------------------------------------------------------
+
+
+def test_list_has_them_all(emu: Emu) -> None:
+    done, data = emu("list"), emu("list", "--json").data
+    assert done.status == 0 and [race["id"] for race in data["races"]] == list(catalogue())
+    rows = {line.split()[0]: line for line in done.out.splitlines() if line[:1] in ("R", "S")}
+    assert set(rows) == set(catalogue())
+    for race in data["races"]:
+        assert (" OPEN " in rows[race["id"]]) == (race["status"] == "open")
+        assert not race["commits"] or race["commits"][0] in rows[race["id"]]
+    assert follow(done)[0] == "show"
+
+
+def test_show_tells_the_story_and_how_sure_the_commits_are(emu: Emu) -> None:
+    done = emu("show", LOOP)
+    assert done.status == 0 and follow(done) == ["run", LOOP]
+    for line in (
+        "LOOP: a free that never ends", "5.10.262 has the fix.", "  CPU0 frees a page by the old sizes.",
+        "  88e8ac11d2ea  mm, page_alloc: fix core hung in free_pcppages_bulk() [V]",
+        "  [V]           id and subject were seen together", "  2 CPUs, 1 node", "  Slot 0 has a page.",
+        "  cpu1          pagelist_fraction()", "  --unfix R13 takes the fix out; --fix is as 5.10.262 has it",
+    ):  # fmt: skip
+        assert line in done.out.splitlines(), done.out
+    data = emu("show", LOOP, "--json").data
+    assert data["commits"][0]["means"] == "id and subject were seen together" and data["switch"] == "R13"
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_show_knows_each(emu: Emu, name: str) -> None:
+    data = emu("show", name, "--json").data
+    assert data["id"] == name and all(commit["means"] for commit in data["commits"])
+    assert emu("show", name).status == 0
+
+
+def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(emu("show", "R13", "--source").out)
+    assert emu("run", "mine.py").status == 1
+    assert emu("show", MINE, "--source").out == Path(MINE).read_text()
+
+
+# --- bad usage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("run", "R999"), ("R999: no such race",)),
+        (("run", "missing.py"), ("missing.py: no such file",)),
+        (("run", f"{MINE}:NONE"), ("no scenario 'NONE'", "LOOP, TWICE, COUNTED")),
+        (("run", LOOP, "--strategy", "luck"), ("--strategy luck", "auto, exhaustive")),
+        (("run", LOOP, "--strategy", "replay"), ("--strategy replay",)),
+        (("run", LOOP, "--budget", "soon"), ("--budget soon", "10s")),
+        (("run", LOOP, "--budget", "0s"), ("--budget 0s",)),
+        (("run", LOOP, "--report", "r.pdf"), ("r.pdf", ".html")),
+        (("run", LOOP, "--report", "no/such/r.txt"), ("no/such/r.txt: no such directory",)),
+        (("run", LOOP, "--out", "no/such/s"), ("no/such/s: no such directory",)),
+        (("run", LOOP, "--fix", "--unfix"), ("LOOP: both with the fix and without it",)),
+        (("run", LOOP, "--fix", "R12", "--unfix", "R12"), ("R12: both",)),
+        (("run", LOOP, "--unfix", "R999"), ("R999: no race that the model has both variants of",)),
+        (("explore", LOOP, "--bound", "1", "--exhaustive"), ("--exhaustive and --bound",)),
+        (("explore", LOOP, "--strategy", "pct"), ("--strategy pct",)),
+        (("replay", "emu-race/1 LOOP unfixed seed=1", "--file", MINE, "--fix"), ("it can't be the other",)),
+    ],
+)
+def test_bad_usage_is_one_line(emu: Emu, args: tuple[str, ...], words: tuple[str, ...]) -> None:
+    refused(emu(*args), *words)
+
+
+def test_a_broken_file_is_one_line(emu: Emu, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("SCENARIOS = (1 / 0,)\n")
+    refused(emu("run", "broken.py"), "broken.py: ZeroDivisionError")
+    (tmp_path / "empty.py").write_text("")
+    refused(emu("show", "empty.py"), "has no SCENARIOS")
+
+
+# --- other races' switches --------------------------------------------------------------------------------------------
+
+
+def test_other_races_are_named_in_the_heading_and_in_the_commands(emu: Emu) -> None:
+    done = emu("run", LOOP, "--unfix", "R12", "--fix", "r8")
+    assert done.out.startswith("LOOP (without the fix, with a fix of R8, without the fix of R12): ")
+    assert follow(done)[2:] == ["--file", MINE, "--fix", "r8", "--unfix", "R12"]
+    again = emu("replay", follow(done)[1], *follow(done)[2:])
+    assert again.status == 1 and "livelock" in again.out
+
+
+def test_the_scenarios_own_race_may_be_named(emu: Emu) -> None:
+    assert emu("run", LOOP, "--fix", "LOOP", "--schedules", "3").status == 0
+    assert emu("explore", LOOP, "--unfix", "R13").status == 1
+
+
+def test_bits_say_what_is_not_as_in_5_10_262() -> None:
+    assert deviation_bits(fix=["R8"], unfix=["r12"]) == R8 | R12
+    assert deviation_bits(fix=["R12"], unfix=["R8"]) == 0, "so they are in 5.10.262"
+    assert deviation_words(R8 | R12) == ["with a fix of R8", "without the fix of R12"]
+
+
+def test_a_machine_differs_where_it_is_told_to() -> None:
+    config = make_config({"unfix": ["R12"], "fix": ["R8"]}, "machine")
+    assert config.tuning().deviations == config.deviations() == R8 | R12
+    assert make_config({}, "machine").tuning().deviations == 0
+    with pytest.raises(ConfigError, match=r"machine: R999: no race"):
+        make_config({"unfix": ["R999"]}, "machine")
+
+
+@pytest.mark.compiled
+def test_emu_run_says_how_its_machine_differs(run_emu: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    args = ("run", "--cpus", "2", "--mem", "64M", "-n", "5000", "--unfix", "R12", "--out", tmp_path / "r", "-q")
+    done = run_emu(*args)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("differs from 5.10.262: without the fix of R12\n")
+    assert json.loads((tmp_path / "r" / "summary.json").read_text())["deviations"] == ["without the fix of R12"]
