@@ -6,6 +6,7 @@ from emu.cpu.mempolicy import MPOL_INTERLEAVE, interleave_nodes, policy_node, po
 from emu.cpu.prep import prep_new_page
 from emu.cpu.rmqueue import rmqueue
 from emu.cpu.task import __memcg_kmem_charge_page, current_gfp_context
+from emu.zone.deviations import S1, deviates
 from emu.zone.event import WARN_ORDER, trace_mm_page_alloc, warn_on_once
 from emu.zone.gfp import (
     __GFP_ACCOUNT, __GFP_HARDWALL, __GFP_KSWAPD_RECLAIM, __GFP_NOWARN, __GFP_THISNODE, __GFP_WRITE, ALLOC_CMA,
@@ -22,7 +23,9 @@ from emu.zone.sched import task_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
 from emu.zone.vmstat import __inc_numa_state, zone_page_state, zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT
-from emu.zone.watermark import wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok
+from emu.zone.watermark import (
+    __zone_watermark_ok, wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok,
+)  # fmt: skip
 from emu.zone.zonelist import next_zones_zonelist, node_zonelist, nodemask_kind, zonelist_zone
 from emu.cpu.seams import NODE_RECLAIM_FULL, NODE_RECLAIM_NOSCAN, __alloc_pages_slowpath, node_dirty_ok, node_reclaim
 from emu.zone.deferred import deferred_grow_zone

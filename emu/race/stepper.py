@@ -16,7 +16,7 @@ __all__ = ["Stepper"]
 
 
 class Stepper:
-    """One schedule of players that are there already: ``begin()``, ``step()`` until nobody is ``enabled()``, ``end()``."""
+    """One schedule of players that are there already: ``begin()``, ``step()`` until none is ``enabled()``, ``end()``."""
 
     def __init__(self, players: Players) -> None:
         self.players, self.baton = players, players.baton

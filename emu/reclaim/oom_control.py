@@ -4,7 +4,7 @@ Differs from 5.10: a task is a process of one thread; tasks are looked at by num
 """
 
 from emu.cpu.mempolicy import mempolicy_nodemask_intersects
-from emu.zone.gfp import __GFP_THISNODE, PF_KTHREAD, gfp_zone
+from emu.zone.gfp import __GFP_HARDWALL, __GFP_THISNODE, PF_KTHREAD, gfp_zone
 from emu.zone.kswapd_wake import cpuset_zone_allowed
 from emu.zone.mm_types import (
     MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, MMF_OOM_SKIP, Mm, mm_at, mm_record, vm_at,
@@ -12,6 +12,7 @@ from emu.zone.mm_types import (
 from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, zone_at, zonelist_at
 from emu.zone.nodemask import online_mask
 from emu.zone.sched import OOM_SCORE_ADJ_MIN, Task, task_at, user_task
+from emu.zone.watermark import high_wmark_pages, zone_watermark_ok
 from shm.atomic import load_acquire
 from shm.core import core
 from shm.struct import Struct, i32, i64, struct
@@ -133,6 +134,26 @@ def is_cpuset_limited(m: Machine, cpu: Cpu, oc: OomControl) -> bool:
                 limited = True
         z += 1
     return limited
+
+
+@core(cold=True)
+def memory_came_back(m: Machine, cpu: Cpu, oc: OomControl) -> bool:
+    """R28b's remedy: the last look at the last moment, whether a zone that the request may use is above its high
+    watermark."""
+    if oc.memcg != 0 or oc.zonelist == 0:
+        return False
+    zonelist = zonelist_at(m, oc.zonelist)
+    highest_zoneidx = gfp_zone(oc.gfp_mask)
+    z = 0
+    while zonelist.zonerefs[z].zone != 0:
+        ref = zonelist.zonerefs[z]
+        if ref.zone_idx <= highest_zoneidx and (oc.nodemask == 0 or oc.nodemask >> ref.node & 1 != 0):
+            zone = zone_at(m, ref.zone)
+            if cpuset_zone_allowed(m, cpu, zone, oc.gfp_mask | __GFP_HARDWALL):
+                if zone_watermark_ok(m, zone, oc.order, high_wmark_pages(zone), highest_zoneidx, 0):
+                    return True
+        z += 1
+    return False
 
 
 @core

@@ -12,8 +12,8 @@ from emu.cpu.seams import __alloc_pages_may_oom
 from emu.cpu.slowpath import __alloc_pages_cpuset_fallback
 from emu.cpu.wait import schedule_timeout_killable, schedule_timeout_uninterruptible
 from emu.reclaim.oom_control import (
-    ABORTED, CONSTRAINT_MEMORY_POLICY, CONSTRAINT_NONE, OomControl, constrained_alloc, mm_of, oom_cpuset_eligible,
-    oom_unkillable_task, select_bad_process,
+    ABORTED, CONSTRAINT_MEMORY_POLICY, CONSTRAINT_NONE, OomControl, constrained_alloc, memory_came_back, mm_of,
+    oom_cpuset_eligible, oom_unkillable_task, select_bad_process,
 )  # fmt: skip
 from emu.reclaim.oom_exit import exit_killed_tasks, reaper_done
 from emu.reclaim.oom_report import (
@@ -21,7 +21,7 @@ from emu.reclaim.oom_report import (
     OOM_PANIC_SYSTEM_WIDE, OOM_SAYS_EXITING, OOM_SAYS_NO_KILLABLE, OOM_SAYS_PINNED, dump_header, oom_panic, say,
     say_killed, task_number, trace_mark_victim,
 )  # fmt: skip
-from emu.zone.deviations import R27, deviates
+from emu.zone.deviations import R27, R28B, deviates
 from emu.zone.event import WARN_NOFAIL_OOM, warn_on_once
 from emu.zone.gfp import (
     __GFP_DIRECT_RECLAIM, __GFP_FS, __GFP_HARDWALL, __GFP_NOFAIL, __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET,
@@ -129,13 +129,17 @@ def kill_sharers(m: Machine, cpu: Cpu, victim: Task, shared: int) -> bool:
 
 
 @core(cold=True)
-def __oom_kill_process(m: Machine, cpu: Cpu, victim: Task, why: int) -> None:
-    """``mm/oom_kill.c:__oom_kill_process() (5.10)``: SIGKILL first, then the reserves."""
+def __oom_kill_process(m: Machine, cpu: Cpu, victim: Task, oc: OomControl, why: int) -> None:
+    """``mm/oom_kill.c:__oom_kill_process() (5.10)``: SIGKILL first, then the reserves. With R28b's remedy nobody is
+    killed if memory has come back since the victim was chosen."""
     spin_lock(cpu.party, victim.alloc_lock, S_SIGNAL)
     shared = victim.mm
     if shared == 0:
         spin_unlock(cpu.party, victim.alloc_lock)
         say(m, cpu, OOM_SAYS_EXITING, task_number(m, victim), why)
+        return
+    if deviates(m, R28B) and memory_came_back(m, cpu, oc):
+        spin_unlock(cpu.party, victim.alloc_lock)
         return
     __count_vm_events(cpu, OOM_KILL, 1)
     if victim.memcg != 0:
@@ -173,7 +177,7 @@ def oom_kill_process(m: Machine, cpu: Cpu, oc: OomControl, why: int) -> None:
         return
     if ratelimit(cpu, vm_at(m, m.vm).oom_rs):
         dump_header(m, cpu, oc, oc.chosen)
-    __oom_kill_process(m, cpu, victim, why)
+    __oom_kill_process(m, cpu, victim, oc, why)
 
 
 @core(cold=True)

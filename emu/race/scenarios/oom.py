@@ -94,7 +94,7 @@ R28B = Scenario(
     It begins to look for a victim.
     On another CPU a process exits, or frees as much as that: 512 pages.
     The victim is killed all the same, with more memory free than the high watermark asks for.
-    No kernel closes this window; the last look only makes it short.
+    The remedy is to look once more just before the signal. No kernel does so; the last look only makes this rare.
     """,
     shape=small(),
     tuning=TUNING,
@@ -102,6 +102,8 @@ R28B = Scenario(
     invariants=(kill_above_high,),
     setup=little_left_but_a_block,
     status=OPEN,
+    switch="R28b",
+    bound=2,
     tags=("oom",),
 )
 
