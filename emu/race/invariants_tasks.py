@@ -10,19 +10,18 @@ from emu.zone.mmzone import CPU_SIZE, WMARK_MIN, ZONE_NORMAL, Cpu, Machine, Zone
 from emu.zone.nodemask import online_mask
 from emu.zone.sched import RETRY_RECLAIM, task_at
 from emu.zone.slow_types import FAILED_AVOIDABLE
-from emu.zone.vmstat import zone_page_state, zone_page_state_snapshot
+from emu.zone.vmstat import zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES, OOM_KILL
 from emu.zone.watermark import __zone_watermark_ok, wmark_pages
 from shm.core import core
 
 BASE = 64
 (CHECK_NEEDLESS, CHECK_KILL_WITH_MEMORY, CHECK_KILL_ABOVE_HIGH, CHECK_VICTIM, CHECK_SLEEPS, CHECK_ROUNDS,
- CHECK_AVOIDABLE, CHECK_UNCOUNTED, CHECK_HOPELESS_KILL) = range(BASE, BASE + 9)  # fmt: skip
+ CHECK_AVOIDABLE, CHECK_ONE_ROUND, CHECK_HOPELESS_KILL) = range(BASE, BASE + 9)  # fmt: skip
 
 # places in RaceArea.ghost
 G_NEEDLESS = 0  # a request failed although this zone (its number + 1) had what it asked for
 G_VICTIM = 1  # a victim's request failed although its share of the reserves was there
-G_UNCOUNTED = 2  # a request failed although this zone (its number + 1) had it, by an exact count
 G_KILLS = 16  # by CPU: kills that have been looked at
 
 failed_needlessly = Invariant(
@@ -56,9 +55,9 @@ failure_was_avoidable = Invariant(
     "failure_was_avoidable", CHECK_AVOIDABLE,
     "A request fails only if the pages on all CPUs' pcp lists would not have served it.",
 )  # fmt: skip
-failed_uncounted = Invariant(
-    "failed_uncounted", CHECK_UNCOUNTED,
-    "A request fails only if no zone is above the min watermark with what CPUs have freed and not yet counted.",
+next_round_gets_it = Invariant(
+    "next_round_gets_it", CHECK_ONE_ROUND,
+    "Where should_reclaim_retry() sees enough free, the next round gets it: one round is enough.",
 )  # fmt: skip
 kill_that_can_help = Invariant(
     "kill_that_can_help", CHECK_HOPELESS_KILL,
@@ -66,7 +65,7 @@ kill_that_can_help = Invariant(
 )  # fmt: skip
 TASK_INVARIANTS = (
     failed_needlessly, killed_needlessly, kill_above_high, victim_gets_its_share, nobody_sleeps_with_oom_lock,
-    rounds_are_bounded, failure_was_avoidable, failed_uncounted, kill_that_can_help,
+    rounds_are_bounded, failure_was_avoidable, next_round_gets_it, kill_that_can_help,
 )  # fmt: skip
 
 
@@ -83,25 +82,22 @@ def nodes_for(m: Machine, cpu: Cpu) -> int:
 
 
 @core(cold=True)
-def serves(m: Machine, zone: Zone, order: int, highest_zoneidx: int, which: int, exact: int) -> bool:
-    """Whether a zone is above a watermark (ALLOC_WMARK_*) by a request of the order, and has a block for it.
-    ``exact``: with what CPUs have not yet added to its counter."""
+def serves(m: Machine, zone: Zone, order: int, highest_zoneidx: int, which: int) -> bool:
+    """Whether a zone is above a watermark (ALLOC_WMARK_*) by a request of the order, and has a block for it."""
     if zone.present_pages == 0 or zone.zid > highest_zoneidx:
         return False
     free = zone_page_state(zone, NR_FREE_PAGES)
-    if exact != 0:
-        free = zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
     return __zone_watermark_ok(m, zone, order, wmark_pages(zone, which), highest_zoneidx, 0, free)
 
 
 @core(cold=True)
-def zone_that_serves(m: Machine, cpu: Cpu, order: int, highest_zoneidx: int, which: int, exact: int) -> int:
+def zone_that_serves(m: Machine, cpu: Cpu, order: int, highest_zoneidx: int, which: int) -> int:
     """Number + 1 of a zone that the CPU's task may use for a request; 0: none."""
     nodes = nodes_for(m, cpu)
     for nid in range(m.nr_nodes):
         if nodes >> nid & 1 != 0:
             for zid in range(highest_zoneidx + 1):
-                if serves(m, m.nodes[nid].node_zones[zid], order, highest_zoneidx, which, exact):
+                if serves(m, m.nodes[nid].node_zones[zid], order, highest_zoneidx, which):
                     return m.nodes[nid].node_zones[zid].zone_id + 1
     return 0
 
@@ -147,7 +143,7 @@ def killed_above_high(m: Machine, a: RaceArea) -> int:
     killer = new_killer(m, a)
     if killer == 0:
         return 0
-    return zone_that_serves(m, cpu_record(m, m.cpus + (killer - 1) * CPU_SIZE), 0, ZONE_NORMAL, ALLOC_WMARK_HIGH, 0)
+    return zone_that_serves(m, cpu_record(m, m.cpus + (killer - 1) * CPU_SIZE), 0, ZONE_NORMAL, ALLOC_WMARK_HIGH)
 
 
 @core(cold=True)
@@ -174,12 +170,13 @@ def sleeper_with_oom_lock(m: Machine) -> int:
 
 
 @core(cold=True)
-def too_many_rounds(m: Machine) -> int:
-    """How often a CPU's task has gone round for reclaim's sake, if that is too often while a zone has plenty."""
+def too_many_rounds(m: Machine, most: int, plenty: int) -> int:
+    """How often a CPU's task has gone round for reclaim's sake, if more often than that; ``plenty``: while a zone has
+    more free than its high watermark."""
     for i in range(m.nr_cpus):
         cpu = cpu_record(m, m.cpus + i * CPU_SIZE)
         rounds = task_at(m, cpu.current).retries_by[RETRY_RECLAIM]
-        if rounds > MAX_RECLAIM_RETRIES and zone_that_serves(m, cpu, 0, ZONE_NORMAL, ALLOC_WMARK_HIGH, 0) != 0:
+        if rounds > most and (plenty == 0 or zone_that_serves(m, cpu, 0, ZONE_NORMAL, ALLOC_WMARK_HIGH) != 0):
             return rounds
     return 0
 
@@ -208,11 +205,11 @@ def check_tasks(m: Machine, a: RaceArea, code: int) -> int:
     if code == CHECK_SLEEPS:
         return sleeper_with_oom_lock(m)
     if code == CHECK_ROUNDS:
-        return too_many_rounds(m)
+        return too_many_rounds(m, MAX_RECLAIM_RETRIES, 1)
     if code == CHECK_AVOIDABLE:
         return avoidable_failures(m)
-    if code == CHECK_UNCOUNTED:
-        return a.ghost[G_UNCOUNTED]
+    if code == CHECK_ONE_ROUND:
+        return too_many_rounds(m, 1, 0)
     if code == CHECK_HOPELESS_KILL:
         return killed_in_vain(m, a)
     return 0

@@ -14,7 +14,7 @@ from emu.mm.page_lock import unlock_page
 from emu.mm.pagevec import lru_add_drain, put_page
 from emu.mm.vma import file_offset
 from emu.race.area import OpRecord, RaceArea
-from emu.race.invariants_tasks import G_NEEDLESS, G_UNCOUNTED, G_VICTIM, has_victims_share, zone_that_serves
+from emu.race.invariants_tasks import G_NEEDLESS, G_VICTIM, has_victims_share, zone_that_serves
 from emu.race.scenario import OpKind
 from emu.reclaim.oom_exit import exit_task
 from emu.zone.gfp import (
@@ -69,8 +69,7 @@ def op_request(m: Machine, cpu: Cpu, a: RaceArea, op: OpRecord) -> int:
     pfn = alloc_pages(m, cpu, gfp, order)
     a.slots[op.args[0]] = pfn + 1
     if pfn == NULL:
-        a.ghost[G_NEEDLESS] = zone_that_serves(m, cpu, order, gfp_zone(gfp), ALLOC_WMARK_MIN, 0)
-        a.ghost[G_UNCOUNTED] = zone_that_serves(m, cpu, order, gfp_zone(gfp), ALLOC_WMARK_MIN, 1)
+        a.ghost[G_NEEDLESS] = zone_that_serves(m, cpu, order, gfp_zone(gfp), ALLOC_WMARK_MIN)
         if tsk_is_oom_victim(task_at(m, cpu.current)) and has_victims_share(m, cpu, order, gfp_zone(gfp)):
             a.ghost[G_VICTIM] = 1
     return pfn

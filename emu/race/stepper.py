@@ -28,6 +28,7 @@ class Stepper:
         self.alive = True
         self.baton.observed = 1
         self.players.arena.plan.drift = 0
+        self.players.learn()  # what schedules made by hand have changed
         begin_batch(self.baton)
         self._settle()
 
@@ -72,4 +73,5 @@ class Stepper:
         if self.alive and not self.enabled():
             end_observed(self.baton)
         self.baton.observed = 0
+        self.players.learn()
         return verdict_of(self.players) if self.baton.verdict != VERDICT_OK else Verdict.fine()

@@ -13,7 +13,8 @@ __all__ = ["litmus"]
 
 
 def litmus(
-    *programs: Sequence[Op], setup: "Callable[[World], None] | None" = None, irqs: Sequence[Op] = (), name: str = "LITMUS"
+    *programs: Sequence[Op], setup: "Callable[[World], None] | None" = None, irqs: Sequence[Op] = (),
+    name: str = "LITMUS",
 ) -> Scenario:  # fmt: skip
     """A scenario with a CPU for each program, of operations of ``emu.race.ops_litmus``; ``irqs``: one interrupt on
     cpu0; ``setup``: ``require(...)`` or ``forbid(...)`` of the same module.

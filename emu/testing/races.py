@@ -98,7 +98,9 @@ def race_test(
         kept = [p for name, p in parameters.items() if name not in ("result", "request")]
         more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("race_seed", "request")]
         run.__signature__ = inspect.Signature([*kept, *more])  # type: ignore[attr-defined]
-        return pytest.mark.parametrize("race_seed", seeds, ids=[f"seed={n}" for n in seeds])(run)
+        ids = [f"seed={n}" for n in seeds]
+        each_seed: Callable[..., Any] = pytest.mark.parametrize("race_seed", seeds, ids=ids)(run)
+        return each_seed
 
     return decorate
 

@@ -27,7 +27,7 @@ from emu.race.words import waits_for
 from emu.race.world import World
 from emu.testing.clock import Clock
 from emu.testing.runs import scenario_named
-from shm.baton import SEAT_ABSENT, SEAT_DONE, SEAT_READY
+from shm.baton import SEAT_ABSENT, SEAT_DONE, SEAT_READY, SEAT_SPINS
 from shm.point import site_names
 
 __all__ = ["Sequencer"]
@@ -60,9 +60,10 @@ class Sequencer:
     def step(self, actor: str) -> str:
         """One step: up to the actor's next point, whose name is returned; ``end`` when it is through.
 
-        >>> with Sequencer("R13") as s:
-        ...     s.step("cpu0")
-        'free_pcppages_bulk:lock'
+        >>> from emu.race.ops_litmus import read, write
+        >>> with Sequencer(litmus([write(0), read(1)])) as s:
+        ...     s.step("cpu0"), s.step("cpu0"), s.step("cpu0")
+        ('litmus:write v0', 'litmus:read v1', 'end')
         """
         stands = self._open().step(self._known(actor))
         if not self._stepper.alive:
@@ -93,8 +94,8 @@ class Sequencer:
         return stands
 
     def run_until_blocked(self, *actors: str) -> dict[str, str]:
-        """Let actors go on, one after the other and all over again, until none of them can; all of them if none is
-        named. Returns what those wait for that haven't ended.
+        """Let actors go on, one after the other and all over again, until none of them can, or those that can do
+        nothing but spin; all of them if none is named. Returns what those wait for that haven't ended.
 
         >>> from emu.race.ops_litmus import nap, signal
         >>> with Sequencer(litmus([nap(0)], [signal(0)])) as s:
@@ -106,8 +107,11 @@ class Sequencer:
         self._open()
         for actor in actors:
             self._known(actor)
-        while able := [actor for actor in self.enabled if not actors or actor in actors]:
+        spun: set[str] = set()  # since anybody did anything else
+        while able := [actor for actor in self.enabled if actor not in spun and (not actors or actor in actors)]:
             self.step(able[0])
+            seat = self._stepper.baton.seats[actor_number(self.scenario, able[0]) & 15]
+            spun = {*spun, able[0]} if seat.state == SEAT_SPINS else set()
         waiting = self.waiting
         return {actor: why for actor, why in waiting.items() if not actors or actor in actors}
 
@@ -163,7 +167,9 @@ class Sequencer:
         found = {}
         for seat in stepper.baton.seats[: stepper.baton.nr_seats]:
             actor = actor_name(self.scenario, seat.index + 16 * seat.context)
-            if actor not in enabled and seat.state not in (SEAT_ABSENT, SEAT_DONE, SEAT_READY):
+            if seat.state == SEAT_SPINS or (
+                actor not in enabled and seat.state not in (SEAT_ABSENT, SEAT_DONE, SEAT_READY)
+            ):
                 found[actor] = waits_for(stepper.players, seat)
         return found
 

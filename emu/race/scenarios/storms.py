@@ -1,6 +1,6 @@
 """Retry storms of the slow path: rounds for nothing, and failures that a look at the right place would have avoided."""
 
-from emu.race.invariants_tasks import failure_was_avoidable, failed_uncounted
+from emu.race.invariants_tasks import failure_was_avoidable, next_round_gets_it
 from emu.race.ops_pages import alloc, drain, free
 from emu.race.ops_tasks import cache, holes, request, take
 from emu.race.scenario import OPEN, Commit, Scenario, small
@@ -16,19 +16,19 @@ __all__ = ["SCENARIOS"]
 TUNING = Tuning(watermark_boost_factor=0)
 
 
-def at_min(w: World) -> None:
-    """As much is free as the min watermark says, and two more pages are in slots. The one page of cache that there is
-    is being read."""
-    w.run_all([alloc(slot=i) for i in range(2)])
+def below_min(w: World) -> None:
+    """A page less is free than the min watermark says; the one page of cache that there is is being read. A block of
+    two pages is in slot 0."""
+    w.run(alloc(slot=0, order=1))
     w.run(cache(file=1, pages=1, locked=1))
-    w.run(take(node=0, leave=w.zone().watermark[WMARK_MIN]))
+    w.run(take(node=0, leave=w.zone().watermark[WMARK_MIN] - 1))
 
 
 S1 = Scenario(
     id="S1",
     title="one counter says that another round is worth it, and the other that it wasn't: sixteen rounds for nothing",
     story="""
-    cpu0 needs a page: just one more than are free would have to be free. It wakes kswapd, and reclaims, in vain.
+    cpu0 wants a page; two more than are free would have to be free. It wakes kswapd, and reclaims, in vain.
     cpu1 frees two pages. They are on the free list; that the zone has two more is in cpu1's own counter, for a while.
     get_page_from_freelist() goes by the zone's counter, and refuses.
     should_reclaim_retry() adds all CPUs' own counters, and sends cpu0 round. Sixteen times, through all priorities.
@@ -38,11 +38,11 @@ S1 = Scenario(
     tuning=TUNING,
     programs={
         "cpu0": (request(slot=8, gfp=GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN),),
-        "cpu1": (free(slot=0), free(slot=1)),
+        "cpu1": (free(slot=0, order=1),),
         "kswapd0": (),
     },
-    invariants=(failed_uncounted,),
-    setup=at_min,
+    invariants=(next_round_gets_it,),
+    setup=below_min,
     status=OPEN,
     switch="S1",
     bound=2,
