@@ -221,7 +221,8 @@ class MachineConfig(_Strict):
             transparent_hugepage=b.transparent_hugepage, cma=self.cma >> 12,
             deferred=b.deferred_struct_pages, lock_stat=self.lock_stat, irq_stat=self.irq_stat,
             no_cpuset_cookie=b.no_cpuset_cookie,
-            no_zonelist_cookie=b.no_zonelist_cookie, deviations=self.deviations(), disk_latency_ns=self.disk_latency * 1000,
+            no_zonelist_cookie=b.no_zonelist_cookie, deviations=self.deviations(),
+            disk_latency_ns=self.disk_latency * 1000,
             disk_page_ns=(1_000_000_000 << PAGE_SHIFT) // self.disk_bandwidth,
         )  # fmt: skip
 

@@ -10,8 +10,16 @@ from shm.core import core
 from shm.here import here
 from shm.struct import At, Struct, i64, struct, u32
 
-__all__ = ["NEVER", "WaitQueue", "finish_wait", "look_again",
-           "prepare_to_wait", "schedule", "waitqueue_active", "wake_up"]
+__all__ = [
+    "NEVER",
+    "WaitQueue",
+    "finish_wait",
+    "look_again",
+    "prepare_to_wait",
+    "schedule",
+    "waitqueue_active",
+    "wake_up",
+]
 
 ANY = 0xFFFFFFFF
 WAKE_ALL = 0x7FFFFFFF

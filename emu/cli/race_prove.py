@@ -27,7 +27,7 @@ def _see_accesses() -> None:
 
 @race.command()
 def prove(
-    which: Annotated[list[str] | None, typer.Argument(metavar="[ID|FILE]...", help="None: the whole catalogue.")] = None,
+    which: Annotated[list[str] | None, typer.Argument(metavar="[ID|FILE]...", help="None: all of them.")] = None,
     seed: Seed = 1,
     budget: Annotated[str, typer.Option(help="For each fixed variant, before it is bounded: 10s, 2m.")] = "10s",
     as_json: Json = False, quiet: Quiet = False,
@@ -56,7 +56,8 @@ def prove(
             if not (quiet or as_json):
                 typer.echo(f"{scenario.id}: {'ok' if proofs[-1].ok else 'NOT OK'}", err=True)
     wrong = [proof.scenario for proof in proofs if not proof.ok]
-    lines.append(f"{len(proofs)} scenarios, " + (f"not as they say: {', '.join(wrong)}" if wrong else "all as they say"))
+    how = f"not as they say: {', '.join(wrong)}" if wrong else "all as they say"
+    lines.append(f"{len(proofs)} scenarios, {how}")
     data = {"seed": seed, "proofs": [proof.as_dict() for proof in proofs], "ok": not wrong}
     print_result(as_json, data, lines, f"emu race run {wrong[0] if wrong else proofs[0].scenario}")
     if wrong:

@@ -6,7 +6,7 @@ from emu.cpu.mempolicy import MPOL_INTERLEAVE, interleave_nodes, policy_node, po
 from emu.cpu.prep import prep_new_page
 from emu.cpu.rmqueue import rmqueue
 from emu.cpu.task import __memcg_kmem_charge_page, current_gfp_context
-from emu.zone.deviations import S1, deviates
+from emu.zone.deviations import R37, S1, deviates
 from emu.zone.event import WARN_ORDER, trace_mm_page_alloc, warn_on_once
 from emu.zone.gfp import (
     __GFP_ACCOUNT, __GFP_HARDWALL, __GFP_KSWAPD_RECLAIM, __GFP_NOWARN, __GFP_THISNODE, __GFP_WRITE, ALLOC_CMA,
@@ -24,7 +24,8 @@ from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page
 from emu.zone.vmstat import __inc_numa_state, zone_page_state, zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_FREE_PAGES, NUMA_INTERLEAVE_HIT
 from emu.zone.watermark import (
-    __zone_watermark_ok, wmark_pages, zone_has_plenty, zone_watermark_fast, zone_watermark_ok,
+    __zone_watermark_ok, __zone_watermark_unusable_free, wmark_pages, zone_has_plenty, zone_watermark_fast,
+    zone_watermark_ok,
 )  # fmt: skip
 from emu.zone.zonelist import next_zones_zonelist, node_zonelist, nodemask_kind, zonelist_zone
 from emu.cpu.seams import NODE_RECLAIM_FULL, NODE_RECLAIM_NOSCAN, __alloc_pages_slowpath, node_dirty_ok, node_reclaim
@@ -78,8 +79,12 @@ def below_watermark(
     """What ``get_page_from_freelist()`` does with a zone whose watermark refuses: true, try it all the same.
 
     S1's remedy: what CPUs have freed and not yet added to the zone's counter is counted too, as it is by
-    ``should_reclaim_retry()``, which else sends the request round to be refused again.
+    ``should_reclaim_retry()``, which else sends the request round to be refused again. Before 9282012fc0aa (R37) a zone
+    with less free than is reserved for others was not refused: the difference below 0 was compared as unsigned.
     """
+    if order == 0 and deviates(m, R37):
+        if zone_page_state(zone, NR_FREE_PAGES) < __zone_watermark_unusable_free(m, zone, order, alloc_flags):
+            return True
     if deviates(m, S1):
         exact = zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
         if __zone_watermark_ok(m, zone, order, mark, highest_zoneidx, alloc_flags, exact):

@@ -4,15 +4,16 @@ Interrupts are off around every use: an interrupt on this CPU allocates and free
 """
 
 from emu.zone.bad_page import check_free_page, check_new_page
-from emu.zone.buddy import FPI_NONE, __free_one_page, free_one_page_captured
-from emu.zone.deviations import R3, R4, R13, R24, deviates
+from emu.zone.buddy import FPI_NONE, __free_one_page, free_one_page_captured, rmqueue_traced
+from emu.zone.deviations import R3, R4, R13, R24, R38, deviates
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
+from emu.zone.gfp import ALLOC_HARDER, ALLOC_OOM
 from emu.zone.irq import irqs_off, local_irq_restore, local_irq_save
 from emu.zone.list import link_of, list_add, list_del, list_empty
 from emu.zone.mmzone import (
-    MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF, PD_CHECK, Cpu,
-    Machine, Pageset, Zone, list_head_at, page_record, pageset_at, zone_at,
+    MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF,
+    PD_CHECK, Cpu, Machine, Pageset, Zone, list_head_at, page_record, pageset_at, zone_at,
 )  # fmt: skip
 from emu.zone.page import NULL, link_to_page, link_to_pfn, page_zone, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype
@@ -41,6 +42,15 @@ S_EXPIRE = site("drain_zone_pages:irqsave")
 
 
 @core(cold=True)
+def from_highatomic(m: Machine, cpu: Cpu, zone: Zone, migratetype: int, alloc_flags: int, taken: int) -> int:
+    """Nothing else is free. 281dd25c1a01 (R38) gives a single page of the highatomic reserve to those that may not
+    wait, which 5.10 keeps for larger blocks though the watermark lets them count on it."""
+    if taken != 0 or not deviates(m, R38) or alloc_flags & (ALLOC_HARDER | ALLOC_OOM) == 0:
+        return NULL
+    return rmqueue_traced(m, cpu, zone, 0, MIGRATE_HIGHATOMIC, migratetype)
+
+
+@core(cold=True)
 def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: int, alloc_flags: int) -> int:
     """``mm/page_alloc.c:rmqueue_bulk() (5.10)`` for order 0: up to ``batch`` pages to the tail of the pcp list.
 
@@ -57,7 +67,9 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
     for _ in range(batch):
         pfn = __rmqueue(m, cpu, zone, 0, migratetype, alloc_flags)
         if pfn == NULL:
-            break
+            pfn = from_highatomic(m, cpu, zone, migratetype, alloc_flags, taken)
+            if pfn == NULL:
+                break
         taken += 1
         # blocks are taken apart from their start, so these are the pages that expand() will list next
         prefetch(page_record(m, pfn_to_page(m, pfn + PAGES_AHEAD)))

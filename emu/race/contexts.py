@@ -13,17 +13,8 @@ from emu.reclaim.oom_reaper import oom_reaper_round
 from emu.zone.mmzone import CPU_SIZE, Cpu, Machine, cpu_record
 from shm.atomic import load_acquire
 from shm.baton import (
-    CONTEXT_IRQ,
-    CONTEXT_WORK,
-    S_START,
-    SEAT_DONE,
-    SEAT_READY,
-    SEAT_WAITS_CHANGE,
-    Baton,
-    Seat,
-    pending_contexts,
-    run_context,
-    run_seat,
+    CONTEXT_IRQ, CONTEXT_WORK, S_START, SEAT_DONE, SEAT_READY, SEAT_WAITS_CHANGE, Baton, Seat, pending_contexts,
+    run_context, run_seat,
 )  # fmt: skip
 from shm.core import core, implements
 

@@ -9,7 +9,7 @@ from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import CPU_SIZE, WMARK_MIN, ZONE_NORMAL, Cpu, Machine, Zone, cpu_record
 from emu.zone.nodemask import online_mask
 from emu.zone.sched import RETRY_RECLAIM, task_at
-from emu.zone.slow_types import FAILED_AVOIDABLE
+from emu.zone.slow_types import FAILED_AVOIDABLE, FAILED_RESERVE
 from emu.zone.vmstat import zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES, OOM_KILL
 from emu.zone.watermark import __zone_watermark_ok, wmark_pages
@@ -17,11 +17,13 @@ from shm.core import core
 
 BASE = 64
 (CHECK_NEEDLESS, CHECK_KILL_WITH_MEMORY, CHECK_KILL_ABOVE_HIGH, CHECK_VICTIM, CHECK_SLEEPS, CHECK_ROUNDS,
- CHECK_AVOIDABLE, CHECK_ONE_ROUND, CHECK_HOPELESS_KILL) = range(BASE, BASE + 9)  # fmt: skip
+ CHECK_AVOIDABLE, CHECK_ONE_ROUND, CHECK_HOPELESS_KILL, CHECK_BELOW_MIN,
+ CHECK_RESERVE) = range(BASE, BASE + 11)  # fmt: skip
 
 # places in RaceArea.ghost
 G_NEEDLESS = 0  # a request failed although this zone (its number + 1) had what it asked for
 G_VICTIM = 1  # a victim's request failed although its share of the reserves was there
+G_BELOW_MIN = 2  # a request that may not reclaim was served although no zone was above the min watermark
 G_KILLS = 16  # by CPU: kills that have been looked at
 
 failed_needlessly = Invariant(
@@ -62,6 +64,14 @@ next_round_gets_it = Invariant(
 kill_that_can_help = Invariant(
     "kill_that_can_help", CHECK_HOPELESS_KILL,
     "A process is killed only if the killer's cpuset has a zone that its request may use.", always=True,
+)  # fmt: skip
+nobody_goes_below_min = Invariant(
+    "nobody_goes_below_min", CHECK_BELOW_MIN,
+    "A request that may not use the reserves is served only if a zone is above the min watermark.",
+)  # fmt: skip
+reserve_is_there_to_be_used = Invariant(
+    "reserve_is_there_to_be_used", CHECK_RESERVE,
+    "An atomic request fails only if it would also fail with the pages of the highatomic reserve.",
 )  # fmt: skip
 TASK_INVARIANTS = (
     failed_needlessly, killed_needlessly, kill_above_high, victim_gets_its_share, nobody_sleeps_with_oom_lock,
@@ -182,12 +192,11 @@ def too_many_rounds(m: Machine, most: int, plenty: int) -> int:
 
 
 @core(cold=True)
-def avoidable_failures(m: Machine) -> int:
-    """As counted when they happened, which ``SlowStat.measured`` asks for."""
+def failures_for(m: Machine, which: int) -> int:
+    """Failures that something (FAILED_*) would have avoided, counted when they happened (``SlowStat.measured``)."""
     failures = 0
     for i in range(m.nr_cpus):
-        cost = task_at(m, cpu_record(m, m.cpus + i * CPU_SIZE).current).slow
-        failures += cost.failed_for[FAILED_AVOIDABLE]
+        failures += task_at(m, cpu_record(m, m.cpus + i * CPU_SIZE).current).slow.failed_for[which]
     return failures
 
 
@@ -207,9 +216,13 @@ def check_tasks(m: Machine, a: RaceArea, code: int) -> int:
     if code == CHECK_ROUNDS:
         return too_many_rounds(m, MAX_RECLAIM_RETRIES, 1)
     if code == CHECK_AVOIDABLE:
-        return avoidable_failures(m)
+        return failures_for(m, FAILED_AVOIDABLE)
     if code == CHECK_ONE_ROUND:
         return too_many_rounds(m, 1, 0)
     if code == CHECK_HOPELESS_KILL:
         return killed_in_vain(m, a)
+    if code == CHECK_BELOW_MIN:
+        return a.ghost[G_BELOW_MIN]
+    if code == CHECK_RESERVE:
+        return failures_for(m, FAILED_RESERVE)
     return 0

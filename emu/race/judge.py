@@ -10,17 +10,8 @@ from emu.race.invariants import check_invariant
 from emu.race.kcsan import find_data_races
 from emu.race.watch import begin_watch, end_step
 from shm.atomic import address
-from shm.baton import (
-    VERDICT_INVARIANT,
-    VERDICT_OK,
-    VERDICT_PRUNED,
-    Baton,
-    begin_schedule,
-    memory_digest,
-    mix,
-    schedule_over,
-    step_over,
-)  # fmt: skip
+from shm.baton import VERDICT_INVARIANT, VERDICT_OK, VERDICT_PRUNED, Baton, memory_digest, mix, schedule_over, step_over
+from shm.turns import begin_schedule
 from shm.core import as_entries, core, entry, implements
 from shm.memory import copy_memory, same_memory
 from shm.struct import Array, At, Struct, array, i64, struct

@@ -14,17 +14,12 @@ from emu.mm.page_lock import unlock_page
 from emu.mm.pagevec import lru_add_drain, put_page
 from emu.mm.vma import file_offset
 from emu.race.area import OpRecord, RaceArea
-from emu.race.invariants_tasks import G_NEEDLESS, G_VICTIM, has_victims_share, zone_that_serves
+from emu.race.invariants_tasks import G_BELOW_MIN, G_NEEDLESS, G_VICTIM, has_victims_share, zone_that_serves
 from emu.race.scenario import OpKind
 from emu.reclaim.oom_exit import exit_task
 from emu.zone.gfp import (
-    __GFP_MEMALLOC,
-    __GFP_NOWARN,
-    __GFP_THISNODE,
-    ALLOC_WMARK_MIN,
-    GFP_HIGHUSER_MOVABLE,
-    GFP_KERNEL,
-    gfp_zone,
+    __GFP_DIRECT_RECLAIM, __GFP_HIGH, __GFP_MEMALLOC, __GFP_NOWARN, __GFP_THISNODE, ALLOC_WMARK_MIN,
+    GFP_HIGHUSER_MOVABLE, GFP_KERNEL, gfp_zone,
 )  # fmt: skip
 from emu.zone.mm_types import AS_FILE, AS_NONE, VM_WRITE, file_record
 from emu.zone.mmzone import MAX_ORDER, ZONE_NORMAL, Cpu, Machine, Node, page_record
@@ -66,7 +61,10 @@ def op_request(m: Machine, cpu: Cpu, a: RaceArea, op: OpRecord) -> int:
     """The pfn goes into the slot. A failure is judged at once: nobody else has made a step since."""
     order = op.args[1]
     gfp = op.args[2]
+    before = zone_that_serves(m, cpu, order, gfp_zone(gfp), ALLOC_WMARK_MIN)
     pfn = alloc_pages(m, cpu, gfp, order)
+    if pfn != NULL and before == 0 and gfp & (__GFP_DIRECT_RECLAIM | __GFP_HIGH) == 0:
+        a.ghost[G_BELOW_MIN] = 1
     a.slots[op.args[0]] = pfn + 1
     if pfn == NULL:
         a.ghost[G_NEEDLESS] = zone_that_serves(m, cpu, order, gfp_zone(gfp), ALLOC_WMARK_MIN)

@@ -22,20 +22,8 @@ from emu.reclaim.kswapd import KSWAPD_ASLEEP, kswapd_round
 from emu.zone.init_vm import kswapd_party, vm_of
 from shm import loader
 from shm.atomic import clock_ns, futex_wait, load_acquire
-from shm.baton import (
-    BATON_ENTRIES,
-    MAX_SEATS,
-    MAX_STEPS,
-    SEAT_ABSENT,
-    SEAT_READY,
-    VERDICT_CRASH,
-    VERDICT_HANG,
-    Baton,
-    play,
-    play_interpreted,
-    start,
-    stop_all,
-)  # fmt: skip
+from shm.baton import MAX_SEATS, MAX_STEPS, SEAT_ABSENT, SEAT_READY, VERDICT_CRASH, VERDICT_HANG, Baton
+from shm.play import BATON_ENTRIES, play, play_interpreted, start, stop_all
 from shm.core import INSTRUMENTED, INTERPRETED, Entry, as_entries
 from shm.point import SCHEDULED
 from shm.segment import Segment

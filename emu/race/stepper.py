@@ -9,14 +9,15 @@ from emu.race.scenario import ScenarioError
 from emu.race.schedule import actor_name, actor_number
 from emu.race.verdict import Verdict, verdict_of
 from emu.race.words import waits_for
-from shm.baton import S_START, SEAT_DONE, VERDICT_OK, grant, observe
+from shm.baton import S_START, SEAT_DONE, VERDICT_OK
+from shm.play import grant, observe
 from shm.point import site_name
 
 __all__ = ["Stepper"]
 
 
 class Stepper:
-    """One schedule of players that are there already: ``begin()``, ``step()`` until none is ``enabled()``, ``end()``."""
+    """One schedule of players that are there: ``begin()``, ``step()`` until none is ``enabled()``, ``end()``."""
 
     def __init__(self, players: Players) -> None:
         self.players, self.baton = players, players.baton

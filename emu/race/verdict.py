@@ -7,16 +7,8 @@ from emu.race.invariants import INVARIANTS
 from emu.race.schedule import actor_name
 from emu.race.words import waits_for
 from shm.baton import (
-    SEAT_ABSENT,
-    SEAT_DONE,
-    VERDICT_CRASH,
-    VERDICT_DEADLOCK,
-    VERDICT_HANG,
-    VERDICT_INVARIANT,
-    VERDICT_LIVELOCK,
-    VERDICT_OK,
-    VERDICT_STEPS,
-    VERDICTS,
+    SEAT_ABSENT, SEAT_DONE, VERDICT_CRASH, VERDICT_DEADLOCK, VERDICT_HANG, VERDICT_INVARIANT, VERDICT_LIVELOCK,
+    VERDICT_OK, VERDICT_STEPS, VERDICTS,
 )  # fmt: skip
 from shm.point import site_name
 

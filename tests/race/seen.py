@@ -25,9 +25,12 @@ OWN = {
         {"cpu0": (alloc(0, order=1),), "cpu1": (alloc(1, order=2),)}, (), irqs={"cpu0": ((alloc(2),),)},
     ),
     # both CPUs are at peace with one another: any order will do
-    "apart": Scenario("apart", "two variables", "", small(), {"cpu0": (increase(0),) * 3, "cpu1": (increase(1),) * 3}, ()),
+    "apart": Scenario(
+        "apart", "two variables", "", small(), {"cpu0": (increase(0),) * 3, "cpu1": (increase(1),) * 3}, ()
+    ),
     "locked": Scenario(
-        "locked", "one variable, one lock", "", small(), {c: (lock(0), increase(0), unlock(0)) for c in ("cpu0", "cpu1")}, ()
+        "locked", "one variable, one lock", "", small(),
+        {c: (lock(0), increase(0), unlock(0)) for c in ("cpu0", "cpu1")}, (),
     ),
     "plain": Scenario("plain", "one variable, no lock", "", small(), {c: (increase(0),) for c in ("cpu0", "cpu1")}, ()),
     "SB": Scenario(
@@ -96,4 +99,4 @@ def races(name: str) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     load_all()
     question = {"final": final, "litmus": litmus, "races": races}[sys.argv[1]]
-    print(json.dumps([question(name) for name in sys.argv[2:]]))
+    sys.stdout.write(json.dumps([question(name) for name in sys.argv[2:]]))
