@@ -137,7 +137,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PRESSURE_FIELDS = {
-    "slowpath": {"nowait_ns": (50, 1e8), "noretry_ns": (50, 1e8)},
+    "slowpath": {"nowait_ns": (10, 1e8), "noretry_ns": (10, 1e8)},
     "reclaim": {"file_pages_per_second": (100, 1e8), "anon_pages_per_second": (100, 1e8)},
     "compaction": {"pageblocks_per_second": (1, 1e6), "migrated_per_second": (100, 1e8)},
     "kswapd": {"wake_us": (1, 1e7), "balance_us": (5, 1e7), "pages": (20, 4096)},

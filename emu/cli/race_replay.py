@@ -63,6 +63,8 @@ def replay_race(
     lines = [written.heading, f"seed {line.seed}", "", *written.body(full=full), ""]
     lines += [str(again), *write_files(recording, scenario, options, report, None)]
     follow = shlex.join(["emu", "race", "minimize", recording.schedule, *options])
+    if recording.verdict.ok:
+        follow = shlex.join(["emu", "race", "run", f"{file}:{scenario.id}" if file else scenario.id])
     data: dict[str, Any] = {
         **written.as_dict(), "seed": line.seed, "times": again.times, "identical": again.identical, "log": again.log,
         "memory": again.memory, "next": follow,

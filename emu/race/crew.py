@@ -41,7 +41,7 @@ class Crew(Protocol):
 
 
 class _Stage:
-    """Players that are made again after one of them has died."""
+    """Players that are made when the first part comes."""
 
     def __init__(self, scenario: Scenario, unfixed: bool) -> None:
         self.scenario, self.unfixed = scenario, unfixed
@@ -50,15 +50,11 @@ class _Stage:
     def play(self, part: Values) -> Values:
         if self.players is None:
             self.players = Players(self.scenario, self.unfixed)
-        answer = play_part(self.players, part)
-        if not answer["alive"]:
-            self.close()
-        return answer
+        return play_part(self.players, part)
 
     def close(self) -> None:
         if self.players is not None:
             self.players.close()
-            self.players = None
 
 
 class _Closing:

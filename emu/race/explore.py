@@ -97,7 +97,7 @@ def play_batch(
         plan.stop_at_failure = int(stop_at_failure)
         prepare()
         alive = players.batch(lambda: time.monotonic() > deadline)
-        if not alive and players.learn():
+        if (not alive or plan.schedules > players.arena.memory.learn_until) and players.learn():
             plan.contaminated = 1
         if not plan.contaminated:
             break  # else: schedules began in memory that others had left behind: again, putting that back as well

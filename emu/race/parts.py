@@ -65,15 +65,12 @@ def play_part(players: Players, part: Values) -> Values:
     ``seconds``, and ``path`` in an exhaustive search."""
     plan = players.arena.plan
     path: Path = part.get("path") or []
-    while True:
-        result = play_batch(
-            players, part["strategy"], seed=part["seed"], bound=part["bound"], delay=part["delay"], depth=part["depth"],
-            schedules=part["schedules"], seconds=part["seconds"], stop_at_failure=part["stop"],
-            prepare=lambda: _load(plan, path),
-        )  # fmt: skip
-        players.arena.memory.learn_until = 0  # parts may be short: one look at all memory is enough from now on
-        if result.verdict.kind in ("crash", "hang") or not players.learn():
-            break
+    result = play_batch(
+        players, part["strategy"], seed=part["seed"], bound=part["bound"], delay=part["delay"], depth=part["depth"],
+        schedules=part["schedules"], seconds=part["seconds"], stop_at_failure=part["stop"],
+        prepare=lambda: _load(plan, path),
+    )  # fmt: skip
+    players.arena.memory.learn_until = 0  # parts may be short: one look at all memory is enough from now on
     over = part["stop"] and result.found
     alive = result.verdict.kind not in ("crash", "hang")
     rest: list[Path] = []

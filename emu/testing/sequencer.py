@@ -134,10 +134,7 @@ class Sequencer:
         """From the beginning: memory is as it was then."""
         if self._players is None:
             raise ScenarioError(f"{self.scenario.id}: a Sequencer is a context manager: with Sequencer(...) as s")
-        if not self._stepper.alive:
-            self._players.close()
-            self._players = Players(self.scenario, self.unfixed)
-        elif self.verdict is None:
+        if self.verdict is None:
             self._stepper.end()
         self._begin()
 

@@ -1,0 +1,1 @@
+"""The scenarios of the catalogue: races that belong together share a file."""
