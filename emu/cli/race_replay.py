@@ -18,6 +18,7 @@ from emu.cli.race import (
     Reports,
     Save,
     Unfix,
+    VariantCommand,
     check_reports,
     load,
     race,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from emu.race.schedule import Schedule
 
 
-@race.command("replay")
+@race.command("replay", cls=VariantCommand)
 def replay_race(
     schedule: Line, times: Annotated[int, typer.Option(min=1, help="Play it so often and compare.")] = 1,
     file: File = None, fix: Fix = None, unfix: Unfix = None, report: Reports = None, full: Full = False,
@@ -74,7 +75,7 @@ def replay_race(
         raise typer.Exit(1)
 
 
-@race.command("minimize")
+@race.command("minimize", cls=VariantCommand)
 def minimize_race(
     schedule: Line, budget: Budget = "60s", file: File = None, fix: Fix = None, unfix: Unfix = None,
     report: Reports = None, out: Save = None, full: Full = False, as_json: Json = False, quiet: Quiet = False,
