@@ -28,6 +28,7 @@ from typing import Any
 from rich.table import Table
 
 from emu.bench_pressure import MEASURED
+from emu.bench_race import measure_race, race_text
 from emu.config import make_config
 from emu.programs import load_all
 from emu.replay import DEMO, Replay
@@ -43,7 +44,7 @@ ROUNDS = 7
 PATTERNS = ("repeat_o0", "bulk_o0", "rand_o0", "repeat_o9", "bulk_o9", "rand_o9")
 OTHERS = ("boot", "replay", "cold_compile_s", "warm_start_s")
 PRESSURE = tuple(MEASURED)
-KEYS = PATTERNS + OTHERS + PRESSURE
+KEYS = PATTERNS + OTHERS + PRESSURE + ("race",)
 # Linux 5.10.262's page_alloc.c in User Mode Linux (real code, no SMP locks or atomics) on a 2-core AMD EPYC virtual
 # machine: ns of an allocation and a free, or of the pair
 KERNEL: dict[tuple[str, int], tuple[int | None, int | None, int]] = {
@@ -154,7 +155,7 @@ def bench(
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not one of {', '.join(KEYS)}")
     load_all()
-    single = {"replay": _replay, "cold_compile_s": _cold, "warm_start_s": _warm, **MEASURED}
+    single = {"replay": _replay, "cold_compile_s": _cold, "warm_start_s": _warm, "race": measure_race, **MEASURED}
     results = []
     for key in wanted:
         told(key)
@@ -201,6 +202,7 @@ def table(results: list[Result]) -> Table:
         if "events_per_second" in r:
             other.append(f"{r['events_per_second']:,.0f} events/s, ordered {r['ordered_events_per_second']:,.0f}/s")
         other += [_told(r)] if r["key"] in PRESSURE else []
+        other += [race_text(r)] if r["key"] == "race" else []
         numbers = [_number(r.get(name)) for name in ("alloc_ns", "free_ns", "pair_ns")]
         out.add_row(
             r["key"], _gib(r.get("gib")), str(r.get("procs", "")), *numbers, _number(kernel), ratio, ", ".join(other)

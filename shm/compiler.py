@@ -320,7 +320,7 @@ def _wrapper(info: CoreInfo, context: Any, fndesc: Any) -> str:
     return str(module)
 
 
-def _batches(bitcodes: list[bytes], size: int = 32) -> list[list[bytes]]:
+def _batches(bitcodes: list[tuple[str, bytes]], size: int = 32) -> list[list[tuple[str, bytes]]]:
     return [bitcodes[at : at + size] for at in range(0, len(bitcodes), size)]
 
 
@@ -332,13 +332,22 @@ def _joined(modules: list[Any]) -> Any:
     return whole
 
 
+def _alone(symbol: str, bitcode: bytes) -> Any:
+    """A function's module in which nothing else has a name: what numba calls its body may be the name of another."""
+    module = llvm.parse_bitcode(bitcode)
+    for function in module.functions:
+        if not function.is_declaration and function.name != symbol:
+            function.linkage = "internal"
+    return module
+
+
 def link(bitcodes: dict[str, bytes], infos: dict[str, CoreInfo], entries: set[str]) -> bytes:
     """One optimised object file; only ``entries`` keep their symbols."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # "flags |= bit" as a byte access is shorter, but the next read of all flags would wait until it is in the cache
     llvm.set_option("core", "-combiner-reduce-load-op-store-width=0")
-    whole = _joined([_joined([llvm.parse_bitcode(b) for b in batch]) for batch in _batches(list(bitcodes.values()))])
+    whole = _joined([_joined([_alone(*each) for each in batch]) for batch in _batches(list(bitcodes.items()))])
     _define_here(whole)
     for function in whole.functions:
         if function.is_declaration:

@@ -51,7 +51,7 @@ def test_every_key_once_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(b, "_pattern", lambda key, gib, procs: {"key": key, "gib": gib, "procs": procs})
     monkeypatch.setattr(b, "_boot", lambda gib: {"key": "boot", "gib": gib})
     monkeypatch.setattr(b, "MEASURED", {name: lambda name=name: {"key": name} for name in b.MEASURED})
-    for name in ("_replay", "_cold", "_warm"):
+    for name in ("_replay", "_cold", "_warm", "measure_race"):
         monkeypatch.setattr(b, name, lambda name=name: {"key": name})
     results = b.bench(gib=(1, 8), procs=(1, 2), told=told.append)
     assert told == list(b.KEYS)
@@ -142,6 +142,15 @@ PRESSURE_FIELDS = {
     "compaction": {"pageblocks_per_second": (1, 1e6), "migrated_per_second": (100, 1e8)},
     "kswapd": {"wake_us": (1, 1e7), "balance_us": (5, 1e7), "pages": (20, 4096)},
 }
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_schedules_are_counted_and_hand_overs_are_timed() -> None:
+    (result,) = b.bench(["race"])
+    assert result["key"] == "race" and result["procs"] == 3 and 10 <= result["points"] <= 16
+    assert result["schedules_per_second"] > 1000 and result["handoffs_per_second"] > 5000
+    assert 0 < result["handoff_share"] <= 1 and result["handoff_ns"] > 100
 
 
 @pytest.mark.compiled

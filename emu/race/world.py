@@ -10,7 +10,7 @@ from emu.race.scenario import Op, Scenario, ScenarioError
 from emu.zone import deviations
 from emu.zone.board import Board
 from emu.zone.init import party_of, zones_of
-from emu.zone.init_vm import kcompactd_party, kswapd_party, vm_of
+from emu.zone.init_vm import disk_party, flusher_party, kcompactd_party, kswapd_party, reaper_party, vm_of
 from emu.zone.mm_types import Vm
 from emu.zone.mmzone import Cpu, Machine, Node, Page, Pageset, Zone
 from emu.zone.page import pfn_to_page
@@ -98,6 +98,8 @@ class World:
             return kswapd_party(self.m, number)
         if kind == "kcompactd" and 0 <= number < nodes:
             return kcompactd_party(self.m, number)
+        if name in ("disk", "flusher", "oom_reaper"):
+            return int({"disk": disk_party, "flusher": flusher_party, "oom_reaper": reaper_party}[name](self.m))
         raise ScenarioError(f"{self.scenario.id}: no actor {name!r} on a machine of {cpus} CPUs and {nodes} nodes")
 
     # --- for setups ---------------------------------------------------------------------------------------------------

@@ -75,4 +75,17 @@ COUNTED = Scenario(
 )
 """An interrupt."""
 
-SCENARIOS = (LOOP, TWICE, COUNTED)
+LARGE = Scenario(
+    id="LARGE",
+    title="nothing goes wrong, in more schedules than anybody can play",
+    story="""
+    Four CPUs allocate and free.
+    """,
+    shape=small(cpus=4),
+    tuning=QUIET,
+    programs={f"cpu{i}": (alloc(i, order=1), free(i, order=1)) for i in range(4)},
+    invariants=SOUND,
+)
+"""No switch."""
+
+SCENARIOS = (LOOP, TWICE, COUNTED, LARGE)

@@ -13,6 +13,7 @@ import pytest
 
 from emu.cli import main
 from emu.config import ConfigError, make_config
+from emu.programs import load_all
 from emu.race.catalogue import catalogue
 from emu.race.variant import deviation_bits, deviation_words
 from emu.zone.deviations import R8, R12
@@ -20,6 +21,12 @@ from tests.race import planted
 
 MINE = str(Path(planted.__file__))
 LOOP, TWICE = f"{MINE}:LOOP", f"{MINE}:TWICE"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _program() -> None:
+    """Native code is there before a command's output is looked at."""
+    load_all()
 
 
 class Done(NamedTuple):
@@ -164,8 +171,9 @@ def test_workers_find_the_same(emu: Emu) -> None:
 
 
 def test_what_was_not_finished_is_no_proof(emu: Emu) -> None:
-    done = emu("explore", TWICE, "--budget", "1ms")
-    assert done.status == 0 and "no failure in what was played in 1ms" in done.out and "sampled(" in done.out
+    done = emu("explore", f"{MINE}:LARGE", "--budget", "50ms")
+    assert done.status == 0 and "no failure in what was played in 50ms" in done.out and "sampled(" in done.out
+    assert follow(done)[-2:] == ["--bound", "2"]
 
 
 # --- replay -----------------------------------------------------------------------------------------------------------
@@ -301,7 +309,7 @@ def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
     [
         (("run", "R999"), ("R999: no such race",)),
         (("run", "missing.py"), ("missing.py: no such file",)),
-        (("run", f"{MINE}:NONE"), ("no scenario 'NONE'", "LOOP, TWICE, COUNTED")),
+        (("run", f"{MINE}:NONE"), ("no scenario 'NONE'", "LOOP, TWICE, COUNTED, LARGE")),
         (("run", LOOP, "--strategy", "luck"), ("--strategy luck", "auto, exhaustive")),
         (("run", LOOP, "--strategy", "replay"), ("--strategy replay",)),
         (("run", LOOP, "--budget", "soon"), ("--budget soon", "10s")),
@@ -309,6 +317,7 @@ def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
         (("run", LOOP, "--report", "r.pdf"), ("r.pdf", ".html")),
         (("run", LOOP, "--report", "no/such/r.txt"), ("no/such/r.txt: no such directory",)),
         (("run", LOOP, "--out", "no/such/s"), ("no/such/s: no such directory",)),
+        (("run", f"{MINE}:LARGE", "--fix"), ("LARGE: it has one variant",)),
         (("run", LOOP, "--fix", "--unfix"), ("LOOP: both with the fix and without it",)),
         (("run", LOOP, "--fix", "R12", "--unfix", "R12"), ("R12: both",)),
         (("run", LOOP, "--unfix", "R999"), ("R999: no race that the model has both variants of",)),
