@@ -78,8 +78,12 @@ def toolchain() -> str:
 
 
 def _code(fn: Any) -> str:
-    code = fn.__code__
-    consts = [c for c in code.co_consts if c != fn.__doc__]
+    return _code_object(fn.__code__, fn.__doc__)
+
+
+def _code_object(code: CodeType, doc: Any) -> str:
+    # a function inside a function is a constant, whose repr has an address
+    consts = [_code_object(c, None) if isinstance(c, CodeType) else c for c in code.co_consts if c != doc]
     return f"{code.co_code.hex()} {consts} {code.co_names} {code.co_varnames}"
 
 
