@@ -64,7 +64,8 @@ VERDICTS = (
  VERDICT_HANG, VERDICT_PRUNED) = range(9)  # fmt: skip
 
 WORD = 0xFFFFFFFF
-MASK63 = (1 << 63) - 1
+MASK62, MASK31 = (1 << 62) - 1, (1 << 31) - 1
+FACTOR_HIGH, FACTOR_LOW = 0x1E3779B97F4A7C15 >> 31, 0x1E3779B97F4A7C15 & MASK31
 LOOP_MEMORY = 32  # states of retry loops that are remembered for each seat
 S_START = site("start")
 S_SLEEP = site("sleep")
@@ -109,6 +110,7 @@ class Seat(Struct):
     others: int = i64()  # SEAT_SPINS: steps of others when it began
     steps: int = i64()  # its own, in this schedule
     last_step: int = i64()  # the number of the last of them
+    straight: int = i64()  # those since it last slept, spun or stood at the head of a loop
     generation: int = i64()  # the schedule that it plays
     loops: Array[LoopState] = array(LoopState, LOOP_MEMORY)
     nr_loops: int = i64()
@@ -187,9 +189,14 @@ def lowest(mask: int) -> int:
 
 @core(inline=True)
 def mix(digest: int, value: int) -> int:
-    """A step of a hash (FNV-1a over words, folded to 63 bits)."""
-    x = ((digest ^ value) * 0x100000001B3) & MASK63
-    return x ^ x >> 29
+    """A step of a hash: a product modulo 2^62, folded. Made of pieces that don't overflow: compiled code takes it for
+    granted that signed numbers don't, and would leave the masks out."""
+    x = (digest ^ value) & MASK62
+    low = x & MASK31
+    high = x >> 31
+    middle = (high * FACTOR_LOW + low * FACTOR_HIGH + (value >> 62 & 3)) & MASK31
+    x = (low * FACTOR_LOW + (middle << 31)) & MASK62
+    return x ^ x >> 31
 
 
 @core

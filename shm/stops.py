@@ -55,6 +55,7 @@ def at_wait(word: int, expected: int, deadline_ns: int) -> int:
     seat.mask = WORD
     seat.value = expected
     seat.deadline = deadline_ns
+    seat.straight = 0
     yield_baton(b, seat)
     if INSTRUMENTED:
         access_range(word, 4, 0)  # its waking depends on who wrote that word
@@ -69,18 +70,24 @@ def at_relax() -> None:
     seat.state = SEAT_SPINS
     seat.site = S_SPIN
     seat.loop = 0
+    seat.straight = 0
     seat.others = b.steps - seat.steps
     yield_baton(b, seat)
 
 
 @core
 def stands_digest(b: Baton) -> int:
-    """Where everybody stands, and what is in memory."""
+    """Where everybody stands, and what is in memory.
+
+    What a process keeps in local variables isn't seen. One that goes straight on may come to the same point twice and
+    have done something in between, so its steps count; one that loops is at the head of its loop again.
+    """
     digest = memory_digest(b)
     for i in range(b.nr_seats):
         seat = b.seats[i]
         digest = mix(digest, seat.state << 8 | seat.context)
         digest = mix(digest, seat.site)
+        digest = mix(digest, seat.straight)
     return digest
 
 
@@ -113,6 +120,7 @@ def at_loop(me: Party, where: int, state: int) -> None:
     b.watching = 0
     seat.state = SEAT_READY
     seat.site = where
+    seat.straight = 0
     digest = mix(stands_digest(b), state)
     since = -1
     advances = 0

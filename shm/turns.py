@@ -113,6 +113,7 @@ def begin_schedule(b: Baton) -> None:
         seat.deliver = 0
         seat.loop = 0
         seat.steps = 0
+        seat.straight = 0
         seat.last_step = -1
         seat.nr_loops = 0
         seat.deadline = -1
@@ -176,6 +177,7 @@ def note(b: Baton, actor: int) -> None:
         b.preemptions += 1
     b.current = actor
     seat.steps += 1
+    seat.straight += 1
     seat.last_step = b.steps
     b.steps += 1
 

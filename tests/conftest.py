@@ -164,7 +164,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     emulator = "from emu.programs import load_all; load_all()"
     if "tests.bench" in sys.modules:
         wanted.append((mode, "from tests.program import load; load()"))
-    if "emu.machine" in sys.modules or any("run_emu" in getattr(item, "fixturenames", ()) for item in session.items):
+    asks = {"emu.machine", "emu.testing"} & sys.modules.keys()
+    if asks or any("run_emu" in getattr(item, "fixturenames", ()) for item in session.items):
         wanted.append((mode, emulator))
     modes = {item.callspec.params.get("mode") for item in session.items if hasattr(item, "callspec")}
     wanted += [(each, emulator) for each in ("checked", "instrumented") if each in modes]

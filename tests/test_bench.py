@@ -151,6 +151,7 @@ def test_schedules_are_counted_and_hand_overs_are_timed() -> None:
     assert result["key"] == "race" and result["procs"] == 3 and 10 <= result["points"] <= 16
     assert result["schedules_per_second"] > 1000 and result["handoffs_per_second"] > 5000
     assert 0 < result["handoff_share"] <= 1 and result["handoff_ns"] > 100
+    assert 0 < result["reset_ns"] < result["schedule_ns"] and 0 < result["judge_ns"] < result["schedule_ns"]
 
 
 @pytest.mark.compiled

@@ -93,11 +93,12 @@ def minimize_race(
     with Stoppable():
         least = minimize(whole, line, seconds=seconds, told=told)
     before, after = len(line.switches), len(least.schedule.switches)
+    few = f"{least.preemptions} preemption{'' if least.preemptions == 1 else 's'}"
     proven = "bounded search finds none with fewer" if least.proven else "there may be one with fewer"
     written = Report(least.recording, least.scenario, tuple(options))
     lines = [
         written.heading,
-        f"seed {line.seed}: {before} switches are {after} now, {least.preemptions} of them preemptions; {proven}",
+        f"seed {line.seed}: {before} switches before, {after} now; {few}; {proven}",
         *([f"without {', '.join(least.schedule.dropped)}"] if least.schedule.dropped else []),
         f"{least.tries:,} tries in {least.seconds:.1f} s",
         f"schedule: {least.schedule}", "", *written.body(full=full), "",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from emu.race.hunt import Hunt
     from emu.race.replay import Recording
     from emu.race.scenario import Scenario
+    from emu.stress.cluster import ClusterCrew
 
 Strategy = Annotated[
     str,
@@ -96,6 +100,10 @@ def explore_race(
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, whatever the scenario says.")] = False,
     strategy: Annotated[str, typer.Option(help="exhaustive, or with EMU_MODE=instrumented dpor.")] = "exhaustive",
     jobs: Annotated[int, typer.Option(min=1, help="Workers, each with processes of its own on a core.")] = 1,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local:N", help="A cluster of dask.distributed instead (extra 'cluster')."),
+    ] = None,
     seed: Seed = 1, budget: Budget = "10m", report: Reports = None, out: Save = None, full: Full = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -105,13 +113,15 @@ def explore_race(
     """
     from emu.race.catalogue import find_scenario
     from emu.race.players import Players
-    from emu.race.spread import spread
+    from emu.race.spread import CLUSTER_SLICE_S, SLICE_S, spread
     from emu.race.variant import chosen, own_variant
 
     if exhaustive and bound is not None:
         raise UsageError("--exhaustive and --bound: give one of them")
     if strategy not in ("exhaustive", "dpor"):
         raise UsageError(f"--strategy {strategy}: not one of exhaustive, dpor")
+    if executor and (strategy == "dpor" or jobs > 1):
+        raise UsageError(f"--executor {executor}: without --jobs, and not for --strategy dpor, which has one worker")
     seconds = seconds_of(budget)
     check_reports(report, out)
     whole = find_scenario(which)
@@ -119,13 +129,18 @@ def explore_race(
     most = -1 if exhaustive else bound if bound is not None else scenario.bound or -1
     load(quiet or as_json)
     with Stoppable():
-        result = spread(scenario, jobs=jobs, unfixed=unfixed, strategy=strategy, bound=most, seed=seed, seconds=seconds)
+        with _crew(executor, which, fix, unfix, unfixed) as crew:
+            result = spread(
+                scenario, jobs=jobs, crew=crew, unfixed=unfixed, strategy=strategy, bound=most, seed=seed,
+                seconds=seconds, slice_s=CLUSTER_SLICE_S if crew else SLICE_S,
+            )  # fmt: skip
         recording = None
         if result.found:
             with Players(scenario, unfixed) as players:
                 recording = _recorded(players, result)
     options = [*own_file(which), *options]
-    lines = [*_heading(scenario, unfixed, result, seed), _line(result.coverage, result.schedules, result.seconds)]
+    covered = "depth first" if result.found else result.coverage
+    lines = [*_heading(scenario, unfixed, result, seed), _line(covered, result.schedules, result.seconds)]
     data: dict[str, Any] = {**result.as_dict(), "found": result.found, "jobs": jobs}
     if recording is None:
         incomplete = result.coverage.startswith("sampled")
@@ -137,6 +152,23 @@ def explore_race(
         print_result(as_json, {**data, "next": again}, lines, again)
         return
     _tell_failure(recording, scenario, options, "", lines, data, (report, out), full, as_json)
+
+
+@contextmanager
+def _crew(
+    executor: str | None, which: str, fix: list[str] | None, unfix: list[str] | None, unfixed: bool
+) -> Iterator[ClusterCrew | None]:
+    """Workers of a cluster, if one is given."""
+    if not executor:
+        yield None
+        return
+    from emu.stress.cluster import ClusterCrew, cluster
+
+    path, colon, name = which.partition(":")
+    where = f"{Path(path).absolute()}{colon}{name}" if path.endswith(".py") else which
+    values = {"which": where, "fix": fix or [], "unfix": unfix or [], "unfixed": unfixed}
+    with cluster(executor) as (distributed, client):
+        yield ClusterCrew(distributed, client, executor, values)
 
 
 def _recorded(players: Any, found: Result | None) -> Recording | None:

@@ -37,6 +37,7 @@ class Memory(Struct):
     dirty: Array[int] = array(i32, MAX_CHUNKS)  # chunks that are put back between schedules
     known: Array[int] = array(i32, MAX_CHUNKS)  # 1: it is among them
     noise: Array[int] = array(i64, MAX_CHUNKS)  # a bit for each 64-bit word of the chunk that a digest leaves out
+    checker: Array[int] = array(i64, MAX_CHUNKS)  # and for each that checked and interpreted mode alone write
 
 
 @struct

@@ -1,13 +1,14 @@
 """Who plays the parts of an exploration: this process, or workers forked from it.
 
-A worker has players of its own, pinned to a core of its own, and plays one part after another. What goes to and fro is
-plain data. A cluster is a crew, too (``emu.stress.cluster``).
+A worker has players of its own, pinned to a core of its own, and plays one batch of parts after another. What goes to
+and fro is plain data. A cluster is a crew, too (``emu.stress.cluster``).
 """
 
 import ctypes
 import json
 import os
 import signal
+import time
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -16,43 +17,67 @@ from typing import Any, Protocol
 from emu.race.parts import Values, play_part
 from emu.race.players import Players, load_race
 from emu.race.scenario import Scenario, ScenarioError
+from shm.segment import directory, segments
 
-__all__ = ["Crew", "Here", "Workers"]
+__all__ = ["Batch", "Crew", "Here", "Played", "Stage", "Workers"]
 
 PR_SET_PDEATHSIG = 1
 GRACE_S = 30.0  # a schedule that hangs takes 20 s to be recognised where the core is interpreted
 
-Answer = tuple[int, Values]
+Batch = list[tuple[int, Values]]
+"""Parts with their tickets, in order."""
+Played = list[tuple[int, Values | None]]
+"""The answers; None: it wasn't played, after a failure or for lack of time."""
 
 
 class Crew(Protocol):
-    """Plays parts, ``size`` of them at a time."""
+    """Plays batches of at most ``batch`` parts, ``size`` batches at a time."""
 
     size: int
+    batch: int
 
-    def give(self, ticket: int, part: Values) -> None:
-        """Somebody is to play this part; never more than ``size`` before they have been taken."""
+    def give(self, batch: Batch) -> None:
+        """Somebody is to play these; never more than ``size`` batches before they have been taken."""
         ...
 
-    def take(self, seconds: float) -> list[Answer]:
-        """Parts that have been played, by ticket; empty if none was in that time. Raises ScenarioError for a part
-        that can't be."""
+    def take(self, seconds: float) -> list[Played]:
+        """Batches that have been played; empty if none was in that time. Raises ScenarioError for a part that can't
+        be."""
         ...
 
 
-class _Stage:
+class Stage:
     """Players that are made when the first part comes."""
 
     def __init__(self, scenario: Scenario, unfixed: bool) -> None:
         self.scenario, self.unfixed = scenario, unfixed
         self.players: Players | None = None
+        self.leaving = False
 
-    def play(self, part: Values) -> Values:
+    def play(self, batch: Batch) -> Played:
+        """One part after the other, up to the first that fails if the exploration ends there."""
         if self.players is None:
             self.players = Players(self.scenario, self.unfixed)
-        return play_part(self.players, part)
+        began, played, over = time.monotonic(), Played(), False
+        for ticket, part in batch:
+            left = part["left"] - (time.monotonic() - began)
+            if over or left <= 0:
+                played.append((ticket, None))
+                continue
+            part = {**part, "seconds": min(left, part["slice"])}
+            answer = play_part(self.players, part, lambda: self.leaving)
+            over = self.leaving or (bool(answer["failures"]) and (part["stop"] or not answer["alive"]))
+            played.append((ticket, answer))
+        return played
+
+    def leave(self) -> None:
+        """Nobody wants any more: what is being played ends with its schedule."""
+        self.leaving = True
+        if self.players is not None:
+            self.players.arena.plan.limit = 0
 
     def close(self) -> None:
+        """Remove the players."""
         if self.players is not None:
             self.players.close()
 
@@ -73,17 +98,17 @@ class _Closing:
 class Here(_Closing):
     """This process plays."""
 
-    size = 1
+    size = batch = 1
 
     def __init__(self, scenario: Scenario, unfixed: bool) -> None:
-        self.stage = _Stage(scenario, unfixed)
-        self.played: list[Answer] = []
+        self.stage = Stage(scenario, unfixed)
+        self.played: list[Played] = []
 
-    def give(self, ticket: int, part: Values) -> None:
+    def give(self, batch: Batch) -> None:
         """At once."""
-        self.played.append((ticket, self.stage.play(part)))
+        self.played.append(self.stage.play(batch))
 
-    def take(self, seconds: float) -> list[Answer]:
+    def take(self, seconds: float) -> list[Played]:
         """What was just given."""
         played, self.played = self.played, []
         return played
@@ -99,13 +124,8 @@ def _work(
     """A worker: parts in, answers out, until the pipe is closed."""
     for other in others:  # the parent's ends, which the fork has copied
         other.close()
-    stage = _Stage(scenario, unfixed)
-
-    def leave(*_: object) -> None:  # after this schedule: memory is removed on the usual way out
-        if stage.players is not None:
-            stage.players.arena.plan.limit = 0
-
-    signal.signal(signal.SIGTERM, leave)
+    stage = Stage(scenario, unfixed)
+    signal.signal(signal.SIGTERM, lambda *_: stage.leave())  # memory is removed on the usual way out
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
@@ -113,9 +133,10 @@ def _work(
     os.sched_setaffinity(0, {core})
     try:
         while True:
-            part = json.loads(pipe.recv_bytes())
+            batch = json.loads(pipe.recv_bytes())
+            answer: dict[str, Any]
             try:
-                answer = stage.play(part)
+                answer = {"played": stage.play(batch)}
             except ScenarioError as err:
                 answer = {"error": str(err)}
             pipe.send_bytes(json.dumps(answer).encode())
@@ -128,10 +149,12 @@ def _work(
 class Workers(_Closing):
     """Processes of this machine, forked now: load native code first."""
 
+    batch = 1
+
     def __init__(self, scenario: Scenario, unfixed: bool, jobs: int) -> None:
         load_race()
         self.size = jobs
-        self.tickets: dict[Connection, int] = {}
+        self.busy: set[Connection] = set()
         self.processes: dict[Connection, Any] = {}
         context = get_context("fork")
         cores = sorted(os.sched_getaffinity(0))
@@ -143,16 +166,16 @@ class Workers(_Closing):
             theirs.close()
             self.processes[ours] = process
 
-    def give(self, ticket: int, part: Values) -> None:
+    def give(self, batch: Batch) -> None:
         """To a worker that has nothing to do."""
-        pipe = next(pipe for pipe in self.processes if pipe not in self.tickets)
-        self.tickets[pipe] = ticket
-        pipe.send_bytes(json.dumps(part).encode())
+        pipe = next(pipe for pipe in self.processes if pipe not in self.busy)
+        self.busy.add(pipe)
+        pipe.send_bytes(json.dumps(batch).encode())
 
-    def take(self, seconds: float) -> list[Answer]:
+    def take(self, seconds: float) -> list[Played]:
         """From those that are through."""
         answers = []
-        for pipe in wait(list(self.tickets), seconds):
+        for pipe in wait(list(self.busy), seconds):
             assert isinstance(pipe, Connection)
             try:
                 answer = json.loads(pipe.recv_bytes())
@@ -162,11 +185,12 @@ class Workers(_Closing):
                 raise ScenarioError(f"a worker ended with status {process.exitcode}") from None
             if "error" in answer:
                 raise ScenarioError(answer["error"])
-            answers.append((self.tickets.pop(pipe), answer))
+            self.busy.discard(pipe)
+            answers.append(answer["played"])
         return answers
 
     def close(self) -> None:
-        """End the workers; they remove what they have."""
+        """End the workers; they remove what they have. What one that was killed has left is removed here."""
         for pipe, process in self.processes.items():
             pipe.close()
             process.terminate()
@@ -175,4 +199,8 @@ class Workers(_Closing):
             if process.exitcode is None:
                 process.kill()
                 process.join()
+        killed = {process.pid for process in self.processes.values() if process.exitcode}
         self.processes.clear()
+        for found in segments() if killed else ():
+            if found.facts["pid"] in killed and not found.alive:
+                (directory() / found.name).unlink(missing_ok=True)

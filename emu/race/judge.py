@@ -79,7 +79,7 @@ def digest_chunk(b: Baton, memory: Memory, chunk: int, noise: int) -> int:
     digest = 0
     for w in range(WORDS):
         if noise >> w & 1 == 0 and words.words[w] != first.words[w]:
-            digest = (digest + mix(mix(chunk, w), words.words[w])) & MASK62
+            digest = (digest + mix(mix(0, chunk * WORDS + w), words.words[w])) & MASK62
     return digest
 
 
@@ -96,12 +96,12 @@ def digest_memory(b: Baton) -> int:
 
 @entry
 def digest_all(b: Baton) -> int:
-    """Of all memory that differs from its first state, word by word: equal runs have equal digests."""
+    """Of all memory that differs from its first state, word by word: equal runs have equal digests, in any mode."""
     memory = arena_at(b, 0).memory
     learn_memory(b, memory)
     digest = 0
     for i in range(memory.nr_dirty):
-        digest = (digest + digest_chunk(b, memory, memory.dirty[i], 0)) & MASK62
+        digest = (digest + digest_chunk(b, memory, memory.dirty[i], memory.checker[memory.dirty[i]])) & MASK62
     return digest
 
 

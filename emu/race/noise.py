@@ -8,15 +8,17 @@ from emu.race.area import OpRecord, RaceArea
 from emu.zone.mm_types import Kswapd, Vm
 from emu.zone.mmzone import CPU_SIZE, Cpu, Machine
 from emu.zone.sched import TASK_SIZE, Task
+from shm.core import CHECKED
+from shm.lockdep import Lockdep
 from shm.point import Party
 from shm.spinlock import Spinlock
-from shm.struct import Struct, address_of, size_of
+from shm.struct import Struct, address_of, offset_of, size_of
 from shm.waitqueue import WaitQueue
 
 if TYPE_CHECKING:
     from emu.race.world import World
 
-__all__ = ["noise_words"]
+__all__ = ["checker_words", "noise_words"]
 
 WHOLE: tuple[type[Struct], ...] = (Party, WaitQueue)
 FIELDS: dict[type[Struct], tuple[str, ...]] = {
@@ -73,5 +75,24 @@ def noise_words(world: "World") -> Iterator[int]:
     for i in range(len(world.area.ops)):
         start = at + ops + i * size_of(OpRecord) + OpRecord.result.offset  # type: ignore[attr-defined]
         ranges.append((start, start + 8))
+    yield from _words(ranges)
+
+
+def checker_words(world: "World") -> Iterator[int]:
+    """Words that the checker of locking rules keeps: what modes without one never write."""
+    m = world.m
+    ranges = []
+    for i in range(m.nr_parties):
+        at = m.cpus + i * CPU_SIZE + offset_of(Cpu, "party")
+        for name in ("nr_held", "held"):
+            field = getattr(Party, name)
+            ranges.append((at + field.offset, at + field.offset + field.size))
+    if CHECKED:
+        at = m.cpus + world.cpu(0).party.lockdep
+        ranges.append((at, at + size_of(Lockdep)))
+    yield from _words(ranges)
+
+
+def _words(ranges: list[tuple[int, int]]) -> Iterator[int]:
     for first, last in ranges:
         yield from range(first // 8, -(-last // 8))

@@ -10,7 +10,7 @@ until its slice of time is over, it gives back the rest of its subtree as furthe
           └─ c ─── rest 3
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from emu.race.explore import play_batch
@@ -60,15 +60,21 @@ def rest_of(path: Path) -> Iterator[Path]:
         todo &= todo - 1
 
 
-def play_part(players: Players, part: Values) -> Values:
+def play_part(players: Players, part: Values, leaving: Callable[[], bool] = lambda: False) -> Values:
     """Play a part: ``strategy``, ``seed``, ``bound``, ``delay``, ``depth``, ``stop``, at most ``schedules`` in
-    ``seconds``, and ``path`` in an exhaustive search."""
+    ``seconds``, and ``path`` in an exhaustive search. ``leaving``: nobody wants it any more, one schedule will do."""
     plan = players.arena.plan
     path: Path = part.get("path") or []
+
+    def prepare() -> None:
+        _load(plan, path)
+        if leaving():
+            plan.limit = 0
+
     result = play_batch(
         players, part["strategy"], seed=part["seed"], bound=part["bound"], delay=part["delay"], depth=part["depth"],
         schedules=part["schedules"], seconds=part["seconds"], stop_at_failure=part["stop"],
-        prepare=lambda: _load(plan, path),
+        prepare=prepare,
     )  # fmt: skip
     players.arena.memory.learn_until = 0  # parts may be short: one look at all memory is enough from now on
     over = part["stop"] and result.found

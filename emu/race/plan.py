@@ -104,8 +104,8 @@ class Plan(Struct):
 @core
 def random_bits(plan: Plan) -> int:
     """62 random bits (splitmix-like; the state is the plan's)."""
-    plan.rng = (plan.rng + 0x1E3779B97F4A7C15) & ((1 << 63) - 1)
-    return mix(mix(plan.rng, plan.seed), 0x2545F4914F6CDD1D) & ((1 << 62) - 1)
+    plan.rng = (plan.rng + 0x1E3779B97F4A7C15) & ((1 << 62) - 1)  # no overflow: see mix()
+    return mix(mix(plan.rng, plan.seed), 0x2545F4914F6CDD1D)
 
 
 @core

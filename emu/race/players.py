@@ -14,7 +14,7 @@ from types import TracebackType
 from emu.race.arena import CHUNK, MAX_ACCESSES, MAX_CHECKS, MAX_CHUNKS, MAX_RACES, MAX_SYNC, Arena
 from emu.race.contexts import run_player
 from emu.race.judge import JUDGE_ENTRIES, begin_batch, digest_all, learn_chunks, put_back
-from emu.race.noise import noise_words
+from emu.race.noise import checker_words, noise_words
 from emu.race.scenario import Scenario, ScenarioError
 from emu.race.variables import site_variables
 from emu.race.world import WORLD_ENTRIES, World
@@ -81,6 +81,8 @@ class Players:
         for name in scenario.programs:
             if name.startswith("kswapd"):
                 self._put_to_sleep(int(name.removeprefix("kswapd")))
+        for index in range(m.nr_parties):
+            world.cpu(index).party.heartbeat = 0  # how long a setup slept in real time is nobody's business
         for index in actors:
             world.cpu(index).party.scheduled |= SCHEDULED
         chunks = self.world.board.segment.size // CHUNK
@@ -94,8 +96,9 @@ class Players:
         memory.image = size_of(Arena)
         memory.nr_chunks = chunks
         memory.learn_until = LEARN
-        for word in noise_words(world):
-            memory.noise[word // 64] |= 1 << word % 64 if word % 64 < 63 else -(1 << 63)
+        for masks, words in ((memory.noise, noise_words(world)), (memory.checker, checker_words(world))):
+            for word in words:
+                masks[word // 64] |= 1 << word % 64 if word % 64 < 63 else -(1 << 63)
         ctypes.memmove(self.segment.base + memory.image, address_of(m), chunks * CHUNK)
         self.arena.watch.base = address_of(m)
         self.baton.buffers = self.arena.watch.buffered = int(self.buffers)

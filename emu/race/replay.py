@@ -22,7 +22,17 @@ from shm.baton import S_START
 from shm.point import site_name
 from shm.struct import address_of
 
-__all__ = ["MachineMemory", "Recording", "ReplayDrift", "Seen", "Write", "load_schedule", "record", "replay"]
+__all__ = [
+    "MachineMemory",
+    "Recording",
+    "ReplayDrift",
+    "Seen",
+    "Write",
+    "from_log",
+    "load_schedule",
+    "record",
+    "replay",
+]
 
 
 class ReplayDrift(ScenarioError):
@@ -140,7 +150,8 @@ class MachineMemory:
                     values = [int.from_bytes(b[piece], "little", signed=signed) for b in (old, new)]
                     if name.endswith((".next", ".prev")):
                         values = [self._linked(value) for value in values]
-                    found.setdefault(name, Write(name, *values))
+                    if values[0] != values[1]:  # else: one head for another
+                        found.setdefault(name, Write(name, *values))
                 at += size
         return tuple(found.values())
 
@@ -160,7 +171,7 @@ def record(players: Players, schedule: Schedule) -> Recording:
     """Play a schedule step by step. Raises ReplayDrift as :func:`replay` does."""
     result = replay(players, schedule)
     if result.verdict.kind in ("crash", "hang"):  # there is nobody left to play it step by step
-        return _from_log(players, schedule, result.verdict)
+        return from_log(players, schedule, result.verdict)
     scenario = players.scenario
     out = Recording(scenario.id, scenario.title, players.unfixed, str(schedule), result.verdict)
     switches = list(schedule.switches)
@@ -199,7 +210,7 @@ def record(players: Players, schedule: Schedule) -> Recording:
     return out
 
 
-def _from_log(players: Players, schedule: Schedule, verdict: Verdict) -> Recording:
+def from_log(players: Players, schedule: Schedule, verdict: Verdict) -> Recording:
     """What the scheduler has written down of the schedule that was played last: who went on, and where."""
     scenario, b = players.scenario, players.baton
     out = Recording(scenario.id, scenario.title, players.unfixed, str(schedule), verdict)

@@ -4,6 +4,7 @@ One :class:`Report` is made from a recording; the kind of file is told by the en
 """
 
 import json
+import re
 import shlex
 import shutil
 import textwrap
@@ -148,7 +149,7 @@ def side_by_side(names: Sequence[str], lines: Sequence[Line], width: int) -> Ite
     for line in lines:
         start = starts[line.column]
         indent = " " * (start + INDENT[line.kind])
-        text = line.text.replace(" -> ", f"{NBSP}->{NBSP}").replace(" = ", f"{NBSP}={NBSP}")
+        text = re.sub(r" (->|=) |(?<=page) (?=\d)", lambda found: found[0].replace(" ", NBSP), line.text)
         end = max(ends[line.column], start + 24)
         if len(indent) + len(text) > end:
             text = text.replace("|", " | ")  # flags, where a line may break

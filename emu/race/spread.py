@@ -9,7 +9,7 @@ schedules and find the same failure, unless time runs out.
 import time
 from dataclasses import dataclass, field
 
-from emu.race.crew import Crew, Here, Workers
+from emu.race.crew import Batch, Crew, Here, Workers
 from emu.race.explore import ALL, Result, bounded, explore
 from emu.race.parts import Path, Values
 from emu.race.plan import STRATEGIES
@@ -17,9 +17,11 @@ from emu.race.scenario import Scenario, ScenarioError
 from emu.race.schedule import Schedule
 from emu.race.verdict import Verdict
 
-__all__ = ["CHUNK", "MAX_JOBS", "seed_of", "spread"]
+__all__ = ["CHUNK", "CLUSTER_SLICE_S", "MAX_JOBS", "SLICE_S", "seed_of", "spread"]
 
 CHUNK = 1000  # schedules of a part that samples
+SLICE_S = 0.25  # how long a worker searches before it gives the rest of its subtree back
+CLUSTER_SLICE_S = 2.0  # one that has to be started for it
 FIRST_SLICE_S = 0.02  # of a search: short, so that there soon is something for everybody
 MAX_JOBS = 256
 ONE_WORKER = ("dpor", "robin", "replay")
@@ -122,16 +124,17 @@ class _Exploration:
         """The part is being played from now on."""
         self.tickets += 1
         part.ticket = self.tickets
-        left = max(self.deadline - time.monotonic(), 0.001)
-        return part.ticket, {**part.values, "seconds": min(left, part.values["slice"])}
+        return part.ticket, {**part.values, "left": max(self.deadline - time.monotonic(), 0.001)}
 
-    def taken(self, ticket: int, answer: Values) -> None:
-        """It has been played; what it left over comes right behind it."""
+    def taken(self, ticket: int, answer: Values | None) -> None:
+        """It has been played, or not; what it left over comes right behind it."""
         at = next((i for i, part in enumerate(self.parts) if part.ticket == ticket), -1)
         if at < 0:
             return  # a failure before it has ended the exploration
         part = self.parts[at]
         part.ticket, part.answer = -1, answer
+        if answer is None:
+            return
         self.parts[at + 1 : at + 1] = [self._search(path, self.slice_s) for path in answer.pop("rest")]
         self._add_up()
 
@@ -158,17 +161,22 @@ class _Exploration:
 
 def _play(exploration: _Exploration, crew: Crew) -> None:
     """Until all parts are played or none counts any more."""
-    busy = 0
+    busy, most = 0, 1 if exploration.searches else crew.batch  # parts of a search may be large
     while True:
-        in_time = time.monotonic() < exploration.deadline
-        while in_time and busy < crew.size and (part := exploration.next_part()) is not None:
-            crew.give(*exploration.given(part))
+        while busy < crew.size and time.monotonic() < exploration.deadline:
+            batch: Batch = []
+            while len(batch) < most and (part := exploration.next_part()) is not None:
+                batch.append(exploration.given(part))
+            if not batch:
+                break
+            crew.give(batch)
             busy += 1
         if exploration.over or not busy:
             break
-        for ticket, answer in crew.take(1.0):
+        for played in crew.take(1.0):
             busy -= 1
-            exploration.taken(ticket, answer)
+            for ticket, answer in played:
+                exploration.taken(ticket, answer)
     exploration.time_is_up()
 
 
@@ -190,7 +198,7 @@ def _result(scenario: Scenario, unfixed: bool, exploration: _Exploration) -> Res
 def spread(
     scenario: Scenario, *, jobs: int = 2, crew: Crew | None = None, unfixed: bool = True, strategy: str = "random",
     seed: int = 1, bound: int = -1, delay: int = -1, depth: int = 3, schedules: int = ALL, seconds: float = 1e9,
-    stop_at_failure: bool = True, slice_s: float = 0.25,
+    stop_at_failure: bool = True, slice_s: float = SLICE_S,
 ) -> Result:  # fmt: skip
     """:func:`emu.race.explore.explore` over ``jobs`` processes, or over a crew that hasn't played yet.
 

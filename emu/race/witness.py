@@ -95,8 +95,8 @@ class Witness:
                 yield Did(op_text(op), True, self._result(number, op))
 
     def _take(self, actor: int, op: Op, slots: list[int]) -> None:
-        """Which page the operation is about: that of its slot, as it was before the step that began it."""
-        self.hand.pop(actor, None)
+        """Which page the operation is about: that of its slot, as it was before the step that began it; if that had
+        nothing, the one that the operation before has just put there."""
         name = op.kind.params[0][0] if op.kind.params else ""
         if name in ("slot", "pointer") and op.kind.name not in _PFN_OPS and slots[op.args[0] % SLOTS]:
             self.hand[actor] = slots[op.args[0] % SLOTS] - 1

@@ -1,23 +1,20 @@
 """``emu race`` as a user meets it, on scenarios of the tests' own."""
 
-import io
 import json
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any, NamedTuple
 
 import pytest
 
-from emu.cli import main
 from emu.config import ConfigError, make_config
 from emu.programs import load_all
 from emu.race.catalogue import catalogue
 from emu.race.variant import deviation_bits, deviation_words
 from emu.zone.deviations import R8, R12
 from tests.race import planted
+from tests.race.command import Done, Emu
 
 MINE = str(Path(planted.__file__))
 LOOP, TWICE = f"{MINE}:LOOP", f"{MINE}:TWICE"
@@ -29,36 +26,10 @@ def _program() -> None:
     load_all()
 
 
-class Done(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-Emu = Callable[..., Done]
-
-
 @pytest.fixture
-def emu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Emu:
-    """``emu race ...`` in this process: ``emu("run", LOOP)``; ``stdin``: what it reads."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*args: str, stdin: str = "") -> Done:
-        monkeypatch.setattr(sys, "argv", ["emu", "race", *args])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as end:
-            main()
-        status = end.value.code
-        assert status is None or isinstance(status, int)
-        return Done(status or 0, *capsys.readouterr())
-
-    return run
+def emu(command: Emu) -> Emu:
+    """``emu race ...``: ``emu("run", LOOP)``."""
+    return lambda *args, **more: command("race", *args, **more)
 
 
 def refused(done: Done, *words: str) -> None:
@@ -251,7 +222,9 @@ def test_minimize_takes_all_away_that_can_go(emu: Emu) -> None:
 
 def test_minimize_prints_the_diagram_and_the_command(emu: Emu, schedule: str) -> None:
     done = emu("minimize", schedule, "--file", MINE)
-    assert done.status == 0 and "2 of them preemptions; bounded search finds none with fewer" in done.out
+    assert (
+        done.status == 0 and "2 switches before, 2 now; 2 preemptions; bounded search finds none with fewer" in done.out
+    )
     assert "<preempted>" in done.out and "CPU2" not in done.out
     assert follow(done)[0] == "replay" and "preemptions, fewer do not do" in done.err
 

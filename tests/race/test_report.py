@@ -14,7 +14,7 @@ from emu.programs import load_all
 from emu.race.fields import Namer
 from emu.race.hunt import hunt
 from emu.race.players import Players
-from emu.race.replay import Recording, Seen, Write, record
+from emu.race.replay import Recording, Seen, Write, from_log, record, replay
 from emu.race.report import ENDINGS, Report, ending_of
 from emu.race.scenario import Scenario, ScenarioError, small
 from emu.race.source import source_of
@@ -195,6 +195,23 @@ def test_operations_begin_and_end() -> None:
     assert list(played(bare(1), *steps).body(80))[1:9] == [
         "alloc(slot=0)", "rmqueue()", "  lock", "  alloc() returns page 7", "free(slot=0)", "f()", "  lock", "  <ends>"
     ]  # fmt: skip
+
+
+def test_what_a_crash_leaves_is_the_schedulers_log() -> None:
+    load_all()
+    for scenario in (LOOP, COUNTED):
+        with Players(scenario) as players:
+            search = hunt(players, seconds=60)
+            assert search.found and search.found.schedule
+            seen = record(players, search.found.schedule)
+            again = replay(players, search.found.schedule)
+            log = from_log(players, search.found.schedule, again.verdict)
+
+        def steps(of: Recording) -> list[Any]:
+            return [(step.actor, step.point, step.preempts, step.enabled) for step in of.steps]
+
+        assert steps(log) == steps(seen) and log.verdict == again.verdict
+        assert "CPU0" in Report(log, scenario).text()
 
 
 # --- names of fields --------------------------------------------------------------------------------------------------

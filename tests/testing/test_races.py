@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from emu.race.schedule import Schedule
+from shm.loader import cache_dir
 
+CACHE = str(cache_dir())  # pytester gives tests a home of their own
 PLUGIN = ("-p", "emu.pytest_plugin", "-p", "no:cacheprovider")
 HEAD = """
 from emu.testing import race_test, litmus
@@ -26,6 +28,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for name in ("SEED", "SECONDS", "REPLAY"):
         monkeypatch.delenv(f"EMU_RACE_{name}", raising=False)
     monkeypatch.setenv("EMU_RACE_ARTIFACTS", str(there))
+    monkeypatch.setenv("EMU_CACHE", CACHE)
 
     def go(text: str, *options: object) -> pytest.RunResult:
         pytester.makepyfile(test_it=HEAD + text)

@@ -1,0 +1,35 @@
+"""The command line in this process."""
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from emu.cli import main
+from emu.programs import load_all
+from tests.race.command import Done, Emu
+
+
+@pytest.fixture
+def native() -> None:
+    """Native code for a test that plays scenarios in its own process."""
+    load_all()
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Emu:
+    """``command("race", "run", "R8")``, in ``tmp_path`` and 120 columns; ``stdin``: what it reads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*args: str, stdin: str = "") -> Done:
+        monkeypatch.setattr(sys, "argv", ["emu", *args])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as end:
+            main()
+        status = end.value.code
+        assert status is None or isinstance(status, int)
+        return Done(status or 0, *capsys.readouterr())
+
+    return run
