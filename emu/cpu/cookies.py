@@ -28,7 +28,7 @@ def read_mems_allowed_begin(m: Machine, cpu: Cpu) -> int:
     return read_seqcount_begin(task_at(m, cpu.current).mems_allowed_seq)
 
 
-@core(cold=True)
+@core(inline=True)
 def without_zonelist_cookie(m: Machine) -> bool:
     """Without 3d36424b3b58 (R6) nobody asks whether the zonelists are being rebuilt."""
     return vm_at(m, m.vm).no_zonelist_cookie != 0 or deviates(m, R6)

@@ -237,7 +237,7 @@ def free_one_page(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int, migrat
     spin_unlock(cpu.party, zone.lock)
 
 
-@core(cold=True)
+@core(inline=True)
 def free_pcp_batch(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset) -> None:
     """A list is full. Its sizes may change at any time."""
     point(cpu.party, S_BATCH)

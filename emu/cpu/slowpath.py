@@ -161,7 +161,7 @@ def step(m: Machine, cpu: Cpu, which: int, gfp_mask: int, order: int, alloc_flag
         record(m, cpu, EV_SLOWPATH, -1, order, which, gfp_mask, alloc_flags, value)
 
 
-@core(cold=True)
+@core(inline=True)
 def locals_of(ac: AllocContext, s: Slowpath) -> int:
     """What a pass through ``retry`` depends on besides memory, as one number. A count of passes beyond the most that
     are allowed says no more than that."""

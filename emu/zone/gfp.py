@@ -98,7 +98,7 @@ def gfp_migratetype(group_by_mobility_disabled: int, gfp: int) -> int:
     return (gfp & GFP_MOVABLE_MASK) >> 3
 
 
-@core(cold=True)
+@core(inline=True)
 def gfp_compaction_allowed(m: Machine, gfp_mask: int) -> bool:
     """``gfp_compaction_allowed()``: compaction migrates pages, which may take I/O. Before 803de9000f33 (R35) only
     ``try_to_compact_pages()`` knew, so that who waited for its result waited for ever."""

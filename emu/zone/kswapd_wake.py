@@ -64,7 +64,7 @@ def pgdat_watermark_boosted(node: Node, highest_zoneidx: int) -> bool:
     return False
 
 
-@core(cold=True)
+@core(inline=True)
 def leave_request(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> None:
     """What kswapd is to do when it looks next: each field is read, compared and written, with no lock."""
     point(cpu.party, S_ZONEIDX)
