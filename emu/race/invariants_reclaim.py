@@ -21,9 +21,7 @@ from emu.zone.mmzone import (
     cpu_record,
     pageset_at,
 )  # fmt: skip
-from emu.zone.sched import task_at
 from emu.zone.setup import calculate_pressure_threshold
-from emu.zone.slow_types import FAILED_AVOIDABLE
 from emu.zone.vmstat import zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_ZONE_LRU_BASE
 from emu.zone.watermark import high_wmark_pages
@@ -34,7 +32,7 @@ from shm.waitqueue import waitqueue_active
 
 BASE = 32
 (INV_SERVED, INV_KEPT, INV_NO_BOOST, INV_ANNOUNCED, INV_WOKEN, INV_MIN, INV_PRESSURE, INV_AVAILABLE, INV_HOPELESS,
- INV_AVOIDABLE, INV_NULL) = range(BASE, BASE + 11)  # fmt: skip
+ INV_NULL) = range(BASE, BASE + 10)  # fmt: skip
 
 request_served = Invariant(
     "request_served", INV_SERVED,
@@ -65,13 +63,10 @@ available_exists = Invariant(
 hopeless_unbalanced = Invariant(
     "hopeless_unbalanced", INV_HOPELESS, "kswapd has given up on a node that is balanced: a reset was lost"
 )
-no_avoidable_failure = Invariant(
-    "no_avoidable_failure", INV_AVOIDABLE, "an allocation failed while pages on pcp lists would have done"
-)
 no_null_deref = Invariant("no_null_deref", INV_NULL, "pgdat->kswapd was followed after it had been cleared")
 RECLAIM_INVARIANTS: tuple[Invariant, ...] = (
     request_served, request_kept, no_boost_asleep, boost_announced, kswapd_woken, min_watermark, pressure_thresholds,
-    available_exists, hopeless_unbalanced, no_avoidable_failure, no_null_deref,
+    available_exists, hopeless_unbalanced, no_null_deref,
 )  # fmt: skip
 
 
@@ -115,8 +110,10 @@ def check_kept(m: Machine, a: RaceArea) -> int:
 @core(cold=True)
 def check_boost(m: Machine, zone: Zone, code: int) -> int:
     """The boost that stays."""
-    if code == INV_NO_BOOST or zone.watermark_boost == 0:
-        return zone.watermark_boost
+    if zone.watermark_boost == 0:
+        return 0
+    if code == INV_NO_BOOST:
+        return zone.watermark_boost if waitqueue_active(m.nodes[zone.node].kswapd_wait) else 0
     announced = m.nodes[zone.node].kswapd_highest_zoneidx != MAX_NR_ZONES
     return 0 if announced or zone.zone_flags & ZONE_BOOSTED_WATERMARK != 0 else zone.watermark_boost
 
@@ -190,12 +187,6 @@ def check_reclaim(m: Machine, a: RaceArea, code: int) -> int:
         return check_served(m, a)
     if code == INV_KEPT:
         return check_kept(m, a)
-    if code == INV_AVOIDABLE:
-        failures = 0
-        for c in range(m.nr_cpus):
-            cpu = cpu_record(m, m.cpus + c * CPU_SIZE)
-            failures += task_at(m, cpu.current).slow.failed_for[FAILED_AVOIDABLE]
-        return failures
     for nid in range(m.nr_nodes):
         found = check_node(m, nid, code)
         if found != 0:

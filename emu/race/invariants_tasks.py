@@ -75,7 +75,8 @@ reserve_is_there_to_be_used = Invariant(
 )  # fmt: skip
 TASK_INVARIANTS = (
     failed_needlessly, killed_needlessly, kill_above_high, victim_gets_its_share, nobody_sleeps_with_oom_lock,
-    rounds_are_bounded, failure_was_avoidable, next_round_gets_it, kill_that_can_help,
+    rounds_are_bounded, failure_was_avoidable, next_round_gets_it, kill_that_can_help, nobody_goes_below_min,
+    reserve_is_there_to_be_used,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Races of what the slow path decides after reclaim (``mm/page_alloc.c``, ``mm/vmscan.c`` (5.10))."""
 
-from emu.race.invariants_reclaim import available_exists, hopeless_unbalanced, no_avoidable_failure
+from emu.race.invariants_reclaim import available_exists, hopeless_unbalanced
+from emu.race.invariants_tasks import failure_was_avoidable
 from emu.race.ops_pages import alloc, free
 from emu.race.ops_reclaim import read_file, shrink, wakeup
 from emu.race.scenario import OPEN, Commit, Scenario, small
@@ -108,7 +109,7 @@ R23 = Scenario(
         "cpu0": (alloc(slot=10, gfp=GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN),),
         "cpu1": (free(slot=4),),
     },
-    invariants=(no_avoidable_failure,),
+    invariants=(failure_was_avoidable,),
     setup=pages_on_lists,
     commits=(
         Commit("9ee493ce0a60", "mm: page allocator: drain per-cpu lists after direct reclaim allocation fails"),
@@ -158,7 +159,7 @@ R23B = Scenario(
         "cpu1": (alloc(slot=31, order=4, gfp=GFP_HIGHUSER_MOVABLE | __GFP_NOWARN),),
         "cpu2": (),
     },
-    invariants=(no_avoidable_failure,),
+    invariants=(failure_was_avoidable,),
     setup=split_by_one,
     commits=(Commit("0ccce3b92421", "mm, page_alloc: drain per-cpu pages from workqueue context", "M"),),
     status=OPEN,
