@@ -8,7 +8,7 @@ from emu.race.invariants import INVARIANTS, check_invariant
 from emu.race.invariants_reclaim import RECLAIM_INVARIANTS
 from emu.race.invariants_tasks import G_BELOW_MIN, G_KILLS, G_NEEDLESS, G_VICTIM, TASK_INVARIANTS
 from emu.race.ops_pages import alloc
-from emu.race.ops_reclaim import G_ORDER
+from emu.race.ops_reclaim import G_ORDER, G_ZONEIDX
 from emu.race.scenario import Scenario, small
 from emu.race.world import World
 from emu.reclaim.kswapd import KSWAPD_TRY_TO_SLEEP
@@ -66,6 +66,7 @@ def request_forgotten(w: World) -> None:
     w.run(alloc(slot=0, order=10))
     w.run(alloc(slot=1))  # of the other block
     w.area.ghost[G_ORDER] = w.node().kswapd_order = 10
+    w.area.ghost[G_ZONEIDX] = ZONE_NORMAL
 
 
 def request_undone(w: World) -> None:
