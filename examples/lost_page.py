@@ -37,7 +37,7 @@ LOST_PAGE = Scenario(
     setup=four_pages,
     commits=(Commit("e320d3012d25", "mm/page_alloc.c: fix freeing non-compound pages", "V*"),),
     switch="R16",  # the variant of the model without that fix
-    bound=2,  # of three CPUs there are too many schedules to play them all: those with up to two preemptions
+    bound=2,  # where schedules are played one by one (--jobs), those of three CPUs are too many
 )
 
 SCENARIOS = (LOST_PAGE,)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emu.cli.again import begin_again_in
 from emu.cli.common import Json, Quiet, Stoppable, print_result
 from emu.cli.race import Budget, Fix, Seed, Unfix, VariantCommand, Which, load, race, seconds_of
 
 if TYPE_CHECKING:
     from emu.race.prove import Proof
-
-
-def _see_accesses() -> None:
-    """This command again, in the mode that it needs."""
-    from shm.core import INSTRUMENTED
-
-    if not INSTRUMENTED:
-        sys.stdout.flush()
-        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
-        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": "instrumented"})  # noqa: S606 - the program itself
 
 
 @race.command()
@@ -42,7 +31,7 @@ def prove(
 
     seconds = seconds_of(budget)
     scenarios = [find_scenario(name) for name in which] if which else list(catalogue().values())
-    _see_accesses()
+    begin_again_in("instrumented")
     load(quiet or as_json)
     proofs: list[Proof] = []
     lines = [
@@ -86,7 +75,7 @@ def datarace(
     whole = find_scenario(which)
     scenario, unfixed, _ = chosen(whole, fix or (), unfix or (), own_variant(whole))
     seconds = seconds_of(budget)
-    _see_accesses()
+    begin_again_in("instrumented")
     load(quiet or as_json)
     with Stoppable():
         found = data_races(scenario, unfixed=unfixed, seed=seed, schedules=schedules, seconds=seconds)

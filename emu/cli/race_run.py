@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu.cli.again import begin_again_in
 from emu.cli.common import Json, Quiet, Stoppable, UsageError, print_result
 from emu.cli.race import (
     Budget,
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from emu.race.scenario import Scenario
     from emu.stress.cluster import ClusterCrew
 
+AUTO = "auto"
+FIRST_S = 10.0  # of auto: for all schedules, before a bound is set
+
 Strategy = Annotated[
     str,
     typer.Option(
         help="auto (bounded search with 0, 1 and 2 preemptions, then sampling), exhaustive, random, pct, pos, surw, "
-        "robin or, with EMU_MODE=instrumented, dpor."
+        "robin or dpor."
     ),
 ]
 Schedules = Annotated[int | None, typer.Option(min=1, help="At most so many schedules.")]
@@ -58,7 +62,7 @@ def run_race(
     """Look for a schedule that fails (exit status 1). By default in the variant that has the race."""
     from emu.race.catalogue import find_scenario
     from emu.race.explore import ALL
-    from emu.race.hunt import AUTO, hunt
+    from emu.race.hunt import hunt
     from emu.race.plan import STRATEGIES
     from emu.race.players import Players
     from emu.race.variant import chosen
@@ -69,6 +73,8 @@ def run_race(
     seconds = seconds_of(budget)
     check_reports(report, out)
     scenario, unfixed, options = chosen(find_scenario(which), fix or (), unfix or (), True)
+    if strategy == "dpor":
+        begin_again_in("instrumented")
     load(quiet or as_json)
     with Stoppable(), Players(scenario, unfixed) as players:
         found = hunt(
@@ -97,8 +103,14 @@ def run_race(
 def explore_race(
     which: Which, fix: Fix = None, unfix: Unfix = None,
     bound: Annotated[int | None, typer.Option(min=0, help="All schedules with at most so many preemptions.")] = None,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, whatever the scenario says.")] = False,
-    strategy: Annotated[str, typer.Option(help="exhaustive, or with EMU_MODE=instrumented dpor.")] = "exhaustive",
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, however long it takes.")] = False,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="dpor (one schedule of each kind; one worker), exhaustive (every one), or auto: dpor, unless --bound, "
+            "--jobs or --executor is given; where it takes more than 10 s, within a bound."
+        ),
+    ] = AUTO,
     jobs: Annotated[int, typer.Option(min=1, help="Workers, each with processes of its own on a core.")] = 1,
     executor: Annotated[
         str | None,
@@ -109,38 +121,51 @@ def explore_race(
 ) -> None:  # fmt: skip
     """Play all schedules, or all within a bound: if none fails, none can. By default as 5.10.262 has it.
 
-    Without --bound or --exhaustive the scenario says how far: most are small enough to be exhausted.
+    Of schedules that differ in the order of steps that don't conflict, one is played. Where that is still too much, all
+    with at most two preemptions are, or as many as the scenario says.
     """
     from emu.race.catalogue import find_scenario
+    from emu.race.exhaust import BOUND, exhaust
     from emu.race.players import Players
     from emu.race.spread import CLUSTER_SLICE_S, SLICE_S, spread
     from emu.race.variant import chosen, own_variant
 
     if exhaustive and bound is not None:
         raise UsageError("--exhaustive and --bound: give one of them")
-    if strategy not in ("exhaustive", "dpor"):
-        raise UsageError(f"--strategy {strategy}: not one of exhaustive, dpor")
+    if strategy not in (AUTO, "exhaustive", "dpor"):
+        raise UsageError(f"--strategy {strategy}: not one of {AUTO}, exhaustive, dpor")
+    if strategy == "dpor" and (bound is not None or jobs > 1):
+        raise UsageError("--strategy dpor: without --bound and --jobs; it has no bound and one worker")
     if executor and (strategy == "dpor" or jobs > 1):
         raise UsageError(f"--executor {executor}: without --jobs, and not for --strategy dpor, which has one worker")
+    reduced = strategy == "dpor" or (strategy == AUTO and bound is None and jobs == 1 and not executor)
     seconds = seconds_of(budget)
     check_reports(report, out)
     whole = find_scenario(which)
     scenario, unfixed, options = chosen(whole, fix or (), unfix or (), own_variant(whole))
-    most = -1 if exhaustive else bound if bound is not None else scenario.bound or -1
+    most = -1 if exhaustive else bound if bound is not None else scenario.bound or (BOUND if reduced else -1)
+    if reduced:
+        begin_again_in("instrumented")
     load(quiet or as_json)
     with Stoppable():
-        with _crew(executor, which, fix, unfix, unfixed) as crew:
-            result = spread(
-                scenario, jobs=jobs, crew=crew, unfixed=unfixed, strategy=strategy, bound=most, seed=seed,
-                seconds=seconds, slice_s=CLUSTER_SLICE_S if crew else SLICE_S,
-            )  # fmt: skip
+        if reduced:
+            first_s = seconds if exhaustive or strategy == "dpor" else min(FIRST_S, seconds / 2)
+            result = exhaust(scenario, unfixed, seed=seed, first_s=first_s, seconds=seconds)
+        else:
+            with _crew(executor, which, fix, unfix, unfixed) as crew:
+                result = spread(
+                    scenario, jobs=jobs, crew=crew, unfixed=unfixed, strategy="exhaustive", bound=most, seed=seed,
+                    seconds=seconds, slice_s=CLUSTER_SLICE_S if crew else SLICE_S,
+                )  # fmt: skip
         recording = None
         if result.found:
             with Players(scenario, unfixed) as players:
                 recording = _recorded(players, result)
     options = [*own_file(which), *options]
     covered = "depth first" if result.found else result.coverage
-    lines = [*_heading(scenario, unfixed, result, seed), _line(covered, result.schedules, result.seconds)]
+    line = _line(covered, result.schedules, result.seconds)
+    line += "  one of each kind" if result.coverage == "exhaustive" and result.strategy == "dpor" else ""
+    lines = [*_heading(scenario, unfixed, result, seed), line]
     data: dict[str, Any] = {**result.as_dict(), "found": result.found, "jobs": jobs}
     if recording is None:
         incomplete = result.coverage.startswith("sampled")

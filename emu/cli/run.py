@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from emu.cli.again import begin_again_in
 from emu.cli.common import (
     Boots,
     Cpus,
@@ -286,10 +285,8 @@ def _case_dirs(paths: list[Path]) -> list[Path]:
 
 def _in_mode(mode: str) -> None:
     """Modes are chosen at import: begin again with the right environment."""
-    from shm.core import MODE, MODES
+    from shm.core import MODES
 
     if mode not in MODES:
         raise UsageError(f"--mode {mode}: give {', '.join(MODES)}")
-    if mode != MODE:
-        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
-        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": mode})  # noqa: S606  (ourselves)
+    begin_again_in(mode)

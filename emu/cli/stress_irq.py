@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emu.cli.again import begin_again_in
 from emu.cli.common import Boots, Cpus, Json, Memory, Quiet, Sysctls, UsageError, config_of, print_result
 from emu.cli.stress import stress
 
@@ -34,16 +33,13 @@ def irq(
     """
     from emu.stress.irq import RATES, UNSAFE, stress_irq
     from emu.stress.unsafe import stress_unsafe
-    from shm.core import CHECKED
 
     if unsafe and unsafe not in UNSAFE:
         raise UsageError(f"--unsafe {unsafe}: not one of {', '.join(UNSAFE)}")
     rates = {**RATES, **dict(_rate(text, RATES) for text in rate or ())}
     config = config_of(None, cpus, memory, None, sysctl, boot, workload=workload, duration=duration, seed=seed)
-    if unsafe and not CHECKED:  # corrupt lists are noticed in checked mode only
-        sys.stdout.flush()
-        again = [sys.executable, "-m", "emu", *sys.argv[1:]]
-        os.execve(sys.executable, again, {**os.environ, "EMU_MODE": "checked"})  # noqa: S606 - the program itself
+    if unsafe:  # corrupt lists are noticed in checked mode only
+        begin_again_in("checked")
     told = (lambda _: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
     if unsafe:
         broken = stress_unsafe(config, rates=rates, unsafe=unsafe, told=told)

@@ -8,17 +8,16 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from emu.race.exhaust import BOUND, exhaust
 from emu.race.explore import Result, play_batch
 from emu.race.minimize import minimize
 from emu.race.players import Players
 from emu.race.scenario import Scenario
-from shm.core import INSTRUMENTED
 
 __all__ = ["NO_FIX", "Proof", "prove"]
 
 SAMPLING = ("random", "pct", "pos", "surw")
 FIND_S = 10.0  # within which a race must be found
-BOUND = 2  # preemptions, where a fixed variant can't be exhausted
 DEEPEST = 4
 NO_FIX = "no fix"  # a race by design
 
@@ -74,16 +73,6 @@ def _bounded(players: Players) -> tuple[int, int, float]:
     return -1, schedules, time.monotonic() - began
 
 
-def _fixed(scenario: Scenario, seconds: float) -> Result:
-    """All schedules of the fixed variant; within :data:`BOUND` preemptions where they are too many."""
-    with Players(scenario, False) as players:
-        strategy = "dpor" if INSTRUMENTED else "exhaustive"
-        result = play_batch(players, strategy, seconds=seconds)
-        if result.found or result.coverage == "exhaustive":
-            return result
-        return play_batch(players, "exhaustive", bound=BOUND, seconds=8 * seconds)
-
-
 def prove(scenario: Scenario, *, seed: int = 1, seconds: float = 10.0) -> Proof:
     """Check one scenario. ``seconds``: for the fixed variant, before a bound is set."""
     began = time.monotonic()
@@ -91,7 +80,7 @@ def prove(scenario: Scenario, *, seed: int = 1, seconds: float = 10.0) -> Proof:
         strategy, sampled = _sample(players, seed)
         bounded_by, bounded_schedules, bounded_s = _bounded(players)
     small = minimize(scenario, sampled.schedule) if sampled and sampled.schedule else None
-    fixed = _fixed(scenario, seconds) if scenario.switch else None
+    fixed = exhaust(scenario, False, first_s=seconds, seconds=9 * seconds) if scenario.switch else None
     return Proof(
         scenario.id, strategy, sampled.schedules if sampled else 0, sampled.seconds if sampled else 0.0,
         bounded_by, bounded_schedules, bounded_s,

@@ -12,7 +12,7 @@ from emu.race.explore import Result, play_batch
 from emu.race.plan import MAX_SWITCHES
 from emu.race.players import Players
 from emu.race.scenario import Scenario, ScenarioError
-from emu.race.schedule import Schedule, actor_name, actor_number, fallback, site_number
+from emu.race.schedule import Schedule, Switch, actor_name, actor_number, fallback, site_number
 from emu.race.stepper import Stepper
 from emu.race.verdict import Verdict
 from emu.race.witness import Did, Witness
@@ -71,7 +71,18 @@ def _drift_text(players: Players, schedule: Schedule, index: int) -> str:
     stands = stepper.where(switch.actor) if switch.actor != "start" else "start"
     if stands == switch.site and players.baton.verdict:
         return f"{what}: {switch.target} can't go on there, it stands at {stepper.where(switch.target)}"
+    if _came(players, switch):
+        return f"{what}: {switch.target} could not go on there"
     return f"{what}: never came; {switch.actor} went on to {stands}"
+
+
+def _came(players: Players, switch: Switch) -> bool:
+    """Whether the switch's actor stood where it is to be made, in the schedule that was played last."""
+    if switch.actor == "start":
+        return True
+    actor, site = actor_number(players.scenario, switch.actor), site_number(switch.site)
+    b = players.baton
+    return sum(step.before == actor and step.stand == site for step in b.log[: b.steps]) >= switch.visit
 
 
 @dataclass(frozen=True)

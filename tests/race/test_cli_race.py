@@ -120,7 +120,21 @@ def test_explore_proves_what_5_10_262_has(emu: Emu) -> None:
     done = emu("explore", LOOP)
     lines = done.out.splitlines()
     assert done.status == 0 and lines[0] == "LOOP (as 5.10.262 has it): a free that never ends"
-    assert lines[2].split()[0] == "exhaustive" and lines[3] == "no schedule fails"
+    assert (
+        lines[2].split()[0] == "exhaustive"
+        and lines[2].endswith("one of each kind")
+        and lines[3] == "no schedule fails"
+    )
+
+
+def test_one_of_each_kind_is_enough(emu: Emu) -> None:
+    """By default and with --strategy dpor, in a mode of its own; the others play them one by one."""
+    reduced, named, whole = (
+        emu("explore", TWICE, *how, "--fix", "--json").data for how in ((), ("--strategy", "dpor"), ("--jobs", "2"))
+    )
+    assert reduced["strategy"] == named["strategy"] == "dpor" and whole["strategy"] == "exhaustive"
+    assert reduced["coverage"] == named["coverage"] == whole["coverage"] == "exhaustive"
+    assert reduced["schedules"] == named["schedules"] < whole["schedules"]
 
 
 def test_explore_within_a_bound_says_so(emu: Emu) -> None:
@@ -296,6 +310,8 @@ def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
         (("run", LOOP, "--unfix", "R999"), ("R999: no race that the model has both variants of",)),
         (("explore", LOOP, "--bound", "1", "--exhaustive"), ("--exhaustive and --bound",)),
         (("explore", LOOP, "--strategy", "pct"), ("--strategy pct",)),
+        (("explore", LOOP, "--strategy", "dpor", "--bound", "1"), ("--strategy dpor: without --bound",)),
+        (("explore", LOOP, "--strategy", "dpor", "--jobs", "2"), ("--strategy dpor: without --bound and --jobs",)),
         (("replay", "emu-race/1 LOOP unfixed seed=1", "--file", MINE, "--fix"), ("it can't be the other",)),
     ],
 )

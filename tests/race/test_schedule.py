@@ -147,14 +147,16 @@ DRIFTS = [
     ),
     ("HELD", "cpu0@litmus:step*1>cpu1 cpu0@litmus:step*2>cpu1",
      r"switch 2 of 2, .*: cpu1 can't go on there, it stands at litmus:lock zone"),
+    ("BOTH", "cpu0@litmus:step*1>cpu1 cpu0@litmus:step*2>cpu1", r"switch 2 of 2, .*: cpu1 could not go on there"),
 ]  # fmt: skip
 SCENARIOS: dict[str, Scenario] = {
     "LOST": LOST,
+    "BOTH": litmus([lock(0), step(2), unlock(0)], [lock(0), unlock(0)], name="BOTH"),
     "HELD": litmus([lock(0), step(2), unlock(0)], [lock(0), unlock(0)], [step(1)], name="HELD"),
 }
 
 
-@pytest.mark.parametrize(("name", "switches", "told"), DRIFTS, ids=["elsewhere", "later", "second", "held"])
+@pytest.mark.parametrize(("name", "switches", "told"), DRIFTS, ids=["elsewhere", "later", "second", "held", "both"])
 def test_what_cannot_be_played_as_written_is_said(name: str, switches: str, told: str) -> None:
     with Players(SCENARIOS[name]) as players:
         with pytest.raises(ReplayDrift, match=told) as caught:

@@ -186,7 +186,7 @@ def test_a_search_on_a_cluster_is_the_same(run_emu: RunEmu, tmp_path: Path) -> N
     """Of a scenario in a file of one's own, which each worker reads for itself."""
     (tmp_path / "mine.py").write_text(MINE)
     found = []
-    for how in (["--jobs", "1"], ["--executor", "local:2"]):
+    for how in (["--strategy", "exhaustive"], ["--executor", "local:2"]):
         done = run_emu("race", "explore", "mine.py", "--json", *how, env={"PYTHONWARNINGS": None})
         assert done.returncode == 1, done.stderr
         found.append(json.loads(done.stdout))
