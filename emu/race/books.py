@@ -1,10 +1,9 @@
-"""What the allocator has written down about its pages, against the pages."""
+"""What the allocator has written down about a zone's pages, against the pages: by how much it is wrong."""
 
 from emu.race.area import RaceArea
 from emu.race.lists import length_of
 from emu.race.ops_pages import GHOST_COUNTED, GHOST_MOST, NR_MLOCK, zone_of_node
 from emu.zone.mmzone import (
-    MAX_NR_ZONES,
     MAX_ORDER,
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
@@ -57,127 +56,81 @@ def blocks_of_type(m: Machine, zone: Zone, migratetype: int) -> int:
 
 
 @core(cold=True)
-def pcp_count_is_length(m: Machine) -> int:
+def pcp_count_is_length(m: Machine, zone: Zone) -> int:
     """``pcp->count`` is the number of entries of the three lists.
 
     Alone notices a count that was read, and written back after an interrupt had changed it: the lists are whole, and
     drains take too many or too few.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages == 0:
-                continue
-            for party in range(m.nr_parties):
-                pset = pageset_at(m, zone.pageset + party * PAGESET_SIZE)
-                entries = 0
-                for mt in range(MIGRATE_PCPTYPES):
-                    entries += length_of(m, pset.lists[mt])
-                if pset.count != entries:
-                    return pset.count - entries
+    for party in range(m.nr_parties):
+        pset = pageset_at(m, zone.pageset + party * PAGESET_SIZE)
+        entries = 0
+        for mt in range(MIGRATE_PCPTYPES):
+            entries += length_of(m, pset.lists[mt])
+        if pset.count != entries:
+            return pset.count - entries
     return 0
 
 
 @core(cold=True)
-def free_pages_are_counted(m: Machine) -> int:
+def free_pages_are_counted(m: Machine, zone: Zone) -> int:
     """NR_FREE_PAGES with all differentials is what is on the free lists, those of isolated blocks left out.
 
     Alone notices pages that went to or from a list without being counted, or were counted twice (R30): watermarks are
     then wrong for ever.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages != 0:
-                wrong = counter_total(m, zone, NR_FREE_PAGES) - listed_pages(m, zone)
-                if wrong != 0:
-                    return wrong
-    return 0
+    return counter_total(m, zone, NR_FREE_PAGES) - listed_pages(m, zone)
 
 
 @core(cold=True)
-def isolation_is_counted(m: Machine) -> int:
+def isolation_is_counted(m: Machine, zone: Zone) -> int:
     """``nr_isolate_pageblock`` is the number of ISOLATE blocks.
 
     Alone notices a block that was isolated twice and given back once while it had no free page: freeing takes the slow
     way for ever, or, the other way round, isolated pages get onto lists that requests look at.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages != 0:
-                wrong = zone.nr_isolate_pageblock - blocks_of_type(m, zone, MIGRATE_ISOLATE)
-                if wrong != 0:
-                    return wrong
-    return 0
+    return zone.nr_isolate_pageblock - blocks_of_type(m, zone, MIGRATE_ISOLATE)
 
 
 @core(cold=True)
-def highatomic_is_counted(m: Machine) -> int:
+def highatomic_is_counted(m: Machine, zone: Zone) -> int:
     """``nr_reserved_highatomic`` is 512 for every HIGHATOMIC block.
 
     Alone notices R12: pages and lists are right, but the watermark check takes too little off for the reserve. Not for
     scenarios in which a reserved block is stolen as a part of a larger one: 5.10 leaves it counted.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages != 0:
-                blocks = blocks_of_type(m, zone, MIGRATE_HIGHATOMIC)
-                wrong = zone.nr_reserved_highatomic - blocks * PAGEBLOCK_NR_PAGES
-                if wrong != 0:
-                    return wrong
-    return 0
+    return zone.nr_reserved_highatomic - blocks_of_type(m, zone, MIGRATE_HIGHATOMIC) * PAGEBLOCK_NR_PAGES
 
 
 @core(cold=True)
-def batch_is_within_high(m: Machine) -> int:
+def batch_is_within_high(m: Machine, zone: Zone) -> int:
     """At every point ``batch`` is at most ``high``; 1 is safe whatever ``high`` is.
 
     Alone notices R14: who frees just then asks for more pages than a list can have, and only the limit that R13 brought
     keeps him from looking for them for ever.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages == 0:
-                continue
-            for party in range(m.nr_cpus):
-                pset = pageset_at(m, zone.pageset + party * PAGESET_SIZE)
-                if pset.batch > max(1, pset.high):
-                    return pset.batch - pset.high
+    for party in range(m.nr_cpus):
+        pset = pageset_at(m, zone.pageset + party * PAGESET_SIZE)
+        if pset.batch > max(1, pset.high):
+            return pset.batch - pset.high
     return 0
 
 
 @core(cold=True)
-def watermark_is_kept(m: Machine) -> int:
+def watermark_is_kept(m: Machine, zone: Zone) -> int:
     """Who had no right to the reserve left it alone: for scenarios without GFP_ATOMIC and PF_MEMALLOC.
 
     Alone notices R24, in which every single check was right.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages != 0:
-                short = zone.watermark[WMARK_MIN] - listed_pages(m, zone)
-                if short > 0:
-                    return short
-    return 0
+    return max(zone.watermark[WMARK_MIN] - listed_pages(m, zone), 0)
 
 
 @core(cold=True)
-def overshoot_is_bounded(m: Machine, a: RaceArea) -> int:
+def overshoot_is_bounded(m: Machine, a: RaceArea, zone: Zone) -> int:
     """How far below the watermark R24 can get: each CPU is past the check at most once, and then takes one block or
     one batch. Returns how much further it got."""
     most = m.nr_cpus * a.ghost[GHOST_MOST]
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages != 0:
-                short = zone.watermark[WMARK_MIN] - listed_pages(m, zone) - most
-                if short > 0:
-                    return short
-    return 0
+    return max(zone.watermark[WMARK_MIN] - listed_pages(m, zone) - most, 0)
 
 
 @core(cold=True)

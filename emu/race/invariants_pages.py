@@ -26,7 +26,7 @@ from emu.race.lists import (
     pages_are_conserved,
 )  # fmt: skip
 from emu.race.scenario import Invariant
-from emu.zone.mmzone import Machine
+from emu.zone.mmzone import MAX_NR_ZONES, Machine, Zone
 from shm.core import core
 
 BASE = 0
@@ -83,25 +83,35 @@ SOUND: tuple[Invariant, ...] = (
 
 
 @core(cold=True)
-def check_books(m: Machine, a: RaceArea, code: int) -> int:
-    """The invariants of counts."""
+def check_books(m: Machine, a: RaceArea, zone: Zone, code: int) -> int:
+    """What is written down of a zone."""
     if code == PCP_COUNT:
-        return pcp_count_is_length(m)
+        return pcp_count_is_length(m, zone)
     if code == FREE_COUNTED:
-        return free_pages_are_counted(m)
+        return free_pages_are_counted(m, zone)
     if code == ISOLATION:
-        return isolation_is_counted(m)
+        return isolation_is_counted(m, zone)
     if code == HIGHATOMIC:
-        return highatomic_is_counted(m)
+        return highatomic_is_counted(m, zone)
     if code == BATCH:
-        return batch_is_within_high(m)
+        return batch_is_within_high(m, zone)
     if code == WATERMARK:
-        return watermark_is_kept(m)
-    if code == OVERSHOOT:
-        return overshoot_is_bounded(m, a)
-    if code == MLOCK:
-        return mlock_is_counted(m, a)
-    return 0
+        return watermark_is_kept(m, zone)
+    return overshoot_is_bounded(m, a, zone)
+
+
+@core(cold=True)
+def check_pages_of(m: Machine, a: RaceArea, zone: Zone, code: int) -> int:
+    """Those that are asked of each zone that has memory."""
+    if code == NR_FREE:
+        return nr_free_is_length(m, zone)
+    if code == APART:
+        return isolated_pages_are_apart(m, zone)
+    if code == MATCH:
+        return lists_match_blocks(m, zone)
+    if code == NOT_ON_PCP:
+        return nothing_isolated_on_pcp(m, zone)
+    return check_books(m, a, zone, code)
 
 
 @core(cold=True)
@@ -111,12 +121,13 @@ def check_pages(m: Machine, a: RaceArea, code: int) -> int:
         return pages_are_conserved(m, a)
     if code == ONE_OWNER:
         return one_owner(m, a)
-    if code == NR_FREE:
-        return nr_free_is_length(m)
-    if code == APART:
-        return isolated_pages_are_apart(m)
-    if code == MATCH:
-        return lists_match_blocks(m)
-    if code == NOT_ON_PCP:
-        return nothing_isolated_on_pcp(m)
-    return check_books(m, a, code)
+    if code == MLOCK:
+        return mlock_is_counted(m, a)
+    for nid in range(m.nr_nodes):
+        for zid in range(MAX_NR_ZONES):
+            zone = m.nodes[nid].node_zones[zid]
+            if zone.present_pages != 0:
+                wrong = check_pages_of(m, a, zone, code)
+                if wrong != 0:
+                    return wrong
+    return 0

@@ -217,23 +217,18 @@ def one_owner(m: Machine, a: RaceArea) -> int:
 
 
 @core(cold=True)
-def nr_free_is_length(m: Machine) -> int:
+def nr_free_is_length(m: Machine, zone: Zone) -> int:
     """``nr_free`` is the number of entries of an order's lists.
 
     Alone notices a block that is moved between lists without del_page_from_free_list() and add_to_free_list(): pages
     and NR_FREE_PAGES are where they belong, and compaction and watermark checks go by a wrong number of blocks.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages == 0:
-                continue
-            for order in range(MAX_ORDER):
-                entries = 0
-                for mt in range(MIGRATE_TYPES):
-                    entries += length_of(m, zone.free_area[order].free_list[mt])
-                if zone.free_area[order].nr_free != entries:
-                    return zone.free_area[order].nr_free - entries
+    for order in range(MAX_ORDER):
+        entries = 0
+        for mt in range(MIGRATE_TYPES):
+            entries += length_of(m, zone.free_area[order].free_list[mt])
+        if zone.free_area[order].nr_free != entries:
+            return zone.free_area[order].nr_free - entries
     return 0
 
 
@@ -267,59 +262,51 @@ def strange_block(m: Machine, zone: Zone, order: int, mt: int, strict: int) -> i
 
 
 @core
-def find_strange_block(m: Machine, strict: int) -> int:
+def find_strange_block(m: Machine, zone: Zone, strict: int) -> int:
     """:func:`strange_block` of any list."""
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.present_pages == 0:
-                continue
-            for order in range(MAX_ORDER):
-                for mt in range(MIGRATE_TYPES):
-                    wrong = strange_block(m, zone, order, mt, strict)
-                    if wrong != 0:
-                        return wrong
+    for order in range(MAX_ORDER):
+        for mt in range(MIGRATE_TYPES):
+            wrong = strange_block(m, zone, order, mt, strict)
+            if wrong != 0:
+                return wrong
     return 0
 
 
 @core(cold=True)
-def isolated_pages_are_apart(m: Machine) -> int:
+def isolated_pages_are_apart(m: Machine, zone: Zone) -> int:
     """Free pages of isolated blocks, and no others, are on ISOLATE lists.
 
     Alone notices a page that was freed by the type that its block had before it was isolated, or while it was (R4):
     what a list counts as free it has, so the counters agree.
     """
-    return find_strange_block(m, 0)
+    return find_strange_block(m, zone, 0)
 
 
 @core(cold=True)
-def lists_match_blocks(m: Machine) -> int:
+def lists_match_blocks(m: Machine, zone: Zone) -> int:
     """Every free page is on the list of its block's type.
 
     Alone notices R3. Not for every scenario: 5.10 tolerates it, and stealing a part of a block does it on purpose.
     """
-    return find_strange_block(m, 1)
+    return find_strange_block(m, zone, 1)
 
 
 @core(cold=True)
-def nothing_isolated_on_pcp(m: Machine) -> int:
+def nothing_isolated_on_pcp(m: Machine, zone: Zone) -> int:
     """No page on a pcp list belongs to an isolated block.
 
     Alone notices a page that was missed by the drain after isolation (R5, R15): it may be handed out again, out of a
     block that its owner believes to be empty soon. A matter of the end of a scenario, not of every one: 5.10 promises
     it to nobody who doesn't drain again.
     """
-    for nid in range(m.nr_nodes):
-        for zid in range(MAX_NR_ZONES):
-            zone = m.nodes[nid].node_zones[zid]
-            if zone.nr_isolate_pageblock == 0:
-                continue
-            for party in range(m.nr_parties):
-                for mt in range(MIGRATE_PCPTYPES):
-                    head = pageset_at(m, zone.pageset + party * PAGESET_SIZE).lists[mt]
-                    link = after(m, head, link_of(m, head))
-                    while link >= 0:
-                        if get_pfnblock_migratetype(m, link_to_pfn(m, link)) == MIGRATE_ISOLATE:
-                            return link_to_pfn(m, link) + 1
-                        link = after(m, head, link)
+    if zone.nr_isolate_pageblock == 0:
+        return 0
+    for party in range(m.nr_parties):
+        for mt in range(MIGRATE_PCPTYPES):
+            head = pageset_at(m, zone.pageset + party * PAGESET_SIZE).lists[mt]
+            link = after(m, head, link_of(m, head))
+            while link >= 0:
+                if get_pfnblock_migratetype(m, link_to_pfn(m, link)) == MIGRATE_ISOLATE:
+                    return link_to_pfn(m, link) + 1
+                link = after(m, head, link)
     return 0
