@@ -10,15 +10,16 @@ READY  := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format coverage clean
+.PHONY: help run test test-wheel lint format coverage clean
 
 help:
-	@echo 'make run       the demo: a recorded kernel trace replayed on 4 CPU processes'
-	@echo 'make test      lint, then the whole suite'
-	@echo 'make lint      ruff, mypy, import-linter'
-	@echo 'make format    put the source into the form that lint wants'
-	@echo 'make coverage  the small-machine suite in interpreted mode, line by line'
-	@echo 'make clean     remove what was built here'
+	@echo 'make run        the demo: a recorded kernel trace replayed on 4 CPU processes'
+	@echo 'make test       lint, then the whole suite'
+	@echo 'make test-wheel the suite against the wheel, from a directory without the source'
+	@echo 'make lint       ruff, mypy, import-linter'
+	@echo 'make format     put the source into the form that lint wants'
+	@echo 'make coverage   the small-machine suite in interpreted mode, line by line'
+	@echo 'make clean      remove what was built here'
 
 $(READY): pyproject.toml
 	@echo 'making $(VENV) (once)'
@@ -31,6 +32,15 @@ run: $(READY)
 
 test: lint
 	@$(BIN)/python -m pytest
+
+# Against what users install, from a directory without the source.
+test-wheel: $(READY)
+	@rm -rf build/wheel && mkdir -p build/wheel/empty
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site build/wheel/*.whl
+	@cp -r tests docs examples pyproject.toml README.md build/wheel/empty
+	@cd build/wheel/empty && PYTHONPATH=$(CURDIR)/build/wheel/site $(CURDIR)/$(BIN)/python -m pytest \
+		--ignore=tests/test_project.py --ignore=tests/test_wheel.py
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet
