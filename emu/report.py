@@ -48,12 +48,13 @@ def write_report(directory: Path, summary: dict[str, Any], state: State, more: M
     return directory
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """A file that appears at once, or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+    data = content.encode() if isinstance(content, str) else content
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         new = Path(file.name)
         try:
-            file.write(text)
+            file.write(data)
             file.close()
             new.chmod(0o644)
             new.replace(path)

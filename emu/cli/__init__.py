@@ -39,6 +39,7 @@ def main() -> None:
         from emu.config import ConfigError
         from emu.machine import MachineError
         from emu.race.scenario import ScenarioError
+        from emu.trace.protobuf import MissingLibraryError
         from emu.workload.case import CaseError
         from emu.workload.trace import TraceError
         from emu.zone.boot import ShapeError
@@ -51,7 +52,7 @@ def main() -> None:
             raise SystemExit(1) from None
         known = (
             UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError,
-            OSError,
+            MissingLibraryError, OSError,
         )  # fmt: skip
         if not isinstance(err, known):
             raise

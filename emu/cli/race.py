@@ -16,6 +16,7 @@ from emu.cli.common import Json, UsageError, app, print_result
 
 if TYPE_CHECKING:
     from emu.race.replay import Recording
+    from emu.race.report import Report
     from emu.race.scenario import Scenario
     from emu.race.schedule import Schedule
 
@@ -38,7 +39,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the strategies' random number
 Budget = Annotated[str, typer.Option(help="Time: 10s, 500ms, 2m.")]
 Reports = Annotated[
     list[Path] | None,
-    typer.Option("--report", help="Write it down: FILE.txt, .json, .html or .perfetto-trace.json. Repeatable."),
+    typer.Option("--report", help="Write it down: FILE.txt, .json, .html or .pftrace. Repeatable."),
 ]
 Save = Annotated[Path | None, typer.Option("--out", help="Write the schedule to this file.")]
 Full = Annotated[bool, typer.Option("--full", help="Fold nothing in the diagram.")]
@@ -81,10 +82,13 @@ def load(quiet: bool) -> None:
 
 def check_reports(paths: list[Path] | None, save: Path | None = None) -> None:
     """Refuse what can't be written before the work begins."""
-    from emu.race.report import ending_of
+    from emu.race.report import PROTOBUF, ending_of
 
     for path in paths or ():
-        ending_of(str(path))
+        if ending_of(str(path)) in PROTOBUF:
+            from emu.trace.protobuf import proto
+
+            proto()
     for path in [*(paths or ()), *([save] if save else [])]:
         if not path.parent.is_dir():
             raise UsageError(f"{path}: no such directory")
@@ -100,12 +104,23 @@ def write_files(
     report = Report(recording, scenario, tuple(options))
     lines = []
     for path in reports or ():
-        write_whole(path, report.render(ending_of(str(path))))
+        write_whole(path, _rendered(report, ending_of(str(path))))
         lines.append(f"report: {path}")
     if save is not None:
         write_whole(save, recording.schedule + "\n")
         lines.append(f"schedule in: {save}")
     return lines
+
+
+def _rendered(report: Report, ending: str) -> str | bytes:
+    from emu.race.report import PROTOBUF
+
+    if ending not in PROTOBUF:
+        return report.render(ending)
+    from emu.race.report_timeline import timeline
+    from emu.trace.perfetto_tracks import track_packets
+
+    return b"".join(track_packets(timeline(report)["traceEvents"]))
 
 
 def read_schedule(text: str) -> Schedule:

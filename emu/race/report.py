@@ -20,9 +20,10 @@ from emu.race.replay import Recording
 from emu.race.scenario import Scenario, ScenarioError
 from emu.race.variant import variant_words
 
-__all__ = ["ENDINGS", "Report", "ending_of", "replay_command"]
+__all__ = ["ENDINGS", "PROTOBUF", "Report", "ending_of", "replay_command"]
 
-ENDINGS = (".txt", ".json", ".html", ".perfetto-trace.json", ".trace.json")
+PROTOBUF = (".pftrace", ".perfetto-trace")  # the timeline as emu.trace.perfetto_tracks writes it
+ENDINGS = (".txt", ".json", ".html", *PROTOBUF, ".perfetto-trace.json", ".trace.json")
 LEAST = 36  # characters that lines of a column should have
 NBSP = "\xa0"
 INDENT = {"function": 0, "op": 0, "point": 2, "mark": 2, "fold": 2, "result": 2, "value": 4}
@@ -60,7 +61,7 @@ class Report:
         return f"{self.scenario.id} ({variant_words(self.scenario, self.recording.unfixed)}): {self.scenario.title}"
 
     def render(self, ending: str) -> str:
-        """The whole file."""
+        """The whole file, of those that are text."""
         if ending == ".txt":
             return self.text() + "\n"
         if ending == ".json":

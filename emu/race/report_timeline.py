@@ -1,4 +1,4 @@
-"""A schedule as a timeline for ui.perfetto.dev or chrome://tracing: trace events as JSON.
+"""A schedule as a timeline for ui.perfetto.dev or chrome://tracing: trace events, as in their JSON.
 
 Time is the number of the step, 1000 ns each: nothing else is sure about it. A track per actor - an interrupt has its
 own below that of its CPU - with slices for the function and, in it, the step. A preemption is an arrow from the step
@@ -29,7 +29,8 @@ def timeline(report: "Report") -> dict[str, Any]:
     actors = _actors(report)
     tracks = {name: i + 1 for i, name in enumerate(actors)}
     events: list[Event] = [
-        {"ph": "M", "pid": PID, "name": "process_name", "args": {"name": f"{recording.scenario}: {recording.title}"}}
+        {"ph": "M", "pid": PID, "name": "process_name", "args": {"name": f"{recording.scenario}: {recording.title}"}},
+        {"ph": "M", "pid": PID, "name": "process_labels", "args": {"labels": report.command}},
     ]
     for name, tid in tracks.items():
         events.append({"ph": "M", "pid": PID, "tid": tid, "name": "thread_name", "args": {"name": name}})

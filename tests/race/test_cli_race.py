@@ -94,7 +94,7 @@ def test_with_the_fix_all_is_played_and_nothing_found(emu: Emu) -> None:
 
 
 def test_reports_and_the_schedule_are_written(emu: Emu, tmp_path: Path) -> None:
-    names = ["r.txt", "r.json", "r.html", "r.perfetto-trace.json"]
+    names = ["r.txt", "r.json", "r.html", "r.pftrace", "r.perfetto-trace.json"]
     options = [word for name in names for word in ("--report", name)]
     done = emu("run", LOOP, *options, "--out", "found.schedule")
     assert done.status == 1
@@ -106,6 +106,7 @@ def test_reports_and_the_schedule_are_written(emu: Emu, tmp_path: Path) -> None:
     assert line == json.loads((tmp_path / "r.json").read_text())["schedule"] + "\n"
     assert "CPU0" in (tmp_path / "r.txt").read_text() and "<!doctype html>" in (tmp_path / "r.html").read_text()
     assert json.loads((tmp_path / "r.perfetto-trace.json").read_text())["traceEvents"]
+    assert line.strip().encode() in (tmp_path / "r.pftrace").read_bytes(), "the command that replays it"
 
 
 def test_full_folds_nothing(emu: Emu) -> None:

@@ -16,11 +16,15 @@ from emu.race.hunt import hunt
 from emu.race.players import Players
 from emu.race.replay import Recording, Seen, Write, from_log, record, replay
 from emu.race.report import ENDINGS, Report, ending_of
+from emu.race.report_timeline import timeline
 from emu.race.scenario import Scenario, ScenarioError, small
 from emu.race.source import source_of
 from emu.race.verdict import Verdict
 from emu.race.witness import Did
+from emu.trace.perfetto_tracks import track_packets
 from tests.race.planted import COUNTED, LOOP, TWICE
+
+FLOWS = ("flow_ids", "terminating_flow_ids")
 
 
 def found(scenario: Scenario) -> Report:
@@ -385,6 +389,33 @@ def test_the_timeline_has_an_arrow_for_each_preemption(twice: Report) -> None:
         for end in (start, ends[key]):
             assert any(s["tid"] == end["tid"] and s["ts"] <= end["ts"] < s["ts"] + 1 for s in slices(trace, "step"))
     assert [e["name"] for e in of("i")] == ["preempted by cpu1", "preempted by cpu0", "invariant: highatomic-counted"]
+
+
+def test_the_timeline_as_protobuf_is_the_same(twice: Report) -> None:
+    proto = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
+    events = timeline(twice)["traceEvents"]
+    trace = proto.Trace()
+    trace.ParseFromString(b"".join(track_packets(events)))
+    tracks = {p.track_descriptor.uuid: p.track_descriptor for p in trace.packet if p.HasField("track_descriptor")}
+    (process,) = (track for track in tracks.values() if not track.parent_uuid)
+    assert process.name == f"TWICE: {TWICE.title}" and process.description == twice.command
+    assert [t.name for t in tracks.values() if t.parent_uuid == process.uuid] == ["cpu0", "cpu1", "cpu2"]
+
+    def of(kind: str) -> list[tuple[int, str, str]]:
+        return sorted(
+            (p.timestamp, tracks[p.track_event.track_uuid].name, p.track_event.name)
+            for p in trace.packet
+            if p.HasField("track_event") and p.track_event.type == proto.TrackEvent.Type.Value(f"TYPE_{kind}")
+        )
+
+    names = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    for kind, phases in (("SLICE_BEGIN", "X"), ("INSTANT", "isf")):
+        assert of(kind) == sorted(
+            (round(e["ts"] * 1000), names[e["tid"]], e["name"]) for e in events if e["ph"] in phases
+        )
+    assert len(of("SLICE_BEGIN")) == len(of("SLICE_END"))
+    starts, ends = ([i for p in trace.packet for i in getattr(p.track_event, ids)] for ids in FLOWS)
+    assert starts == ends and len(starts) == 2
 
 
 # --- the source -------------------------------------------------------------------------------------------------------

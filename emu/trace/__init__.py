@@ -1,0 +1,1 @@
+"""Traces of a machine, in the formats that the world's tools read."""
