@@ -11,24 +11,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu.cli.complete import sysctls
+from emu.cli.order import InOrder
+
 if TYPE_CHECKING:
     from emu.config import MachineConfig
     from emu.proc.lock_stat import LockClass
     from emu.zone.board import Board
 
 app = typer.Typer(
-    name="emu", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True,
+    name="emu", cls=InOrder, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=True,
     help="The Linux 5.10 zoned page allocator, run by real processes over shared memory.",
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Out = Annotated[Path, typer.Option("--out", help="Directory for the report (summary, state, /proc files).")]
-Cpus = Annotated[int | None, typer.Option(help="Simulated CPUs, one OS process each (1 to 256).")]
-Memory = Annotated[str | None, typer.Option("--memory", "--mem", help="Memory of the only node: 512M, 4G.")]
-Nodes = Annotated[list[str] | None, typer.Option("--node", help="Memory of one node; give it once per node (up to 8).")]
-Sysctls = Annotated[list[str] | None, typer.Option("--sysctl", help="vm.NAME=VALUE as in /proc/sys/vm; repeatable.")]
-Boots = Annotated[list[str] | None, typer.Option("--boot", help="Boot parameter NAME[=VALUE]; repeatable.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Directory for the report (summary, state, /proc files).")
+]
+Cpus = Annotated[int | None, typer.Option(metavar="N", help="Simulated CPUs, one OS process each (1 to 256).")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", "--mem", metavar="SIZE", help="Memory of the only node: 512M, 4G.")
+]
+Nodes = Annotated[
+    list[str] | None,
+    typer.Option("--node", metavar="SIZE", help="Memory of one node; give it once per node (up to 8)."),
+]
+Sysctls = Annotated[
+    list[str] | None,
+    typer.Option("--sysctl", metavar="vm.NAME=VALUE", autocompletion=sysctls, help="As in /proc/sys/vm; repeatable."),
+]
+Boots = Annotated[list[str] | None, typer.Option("--boot", metavar="NAME[=VALUE]", help="Boot parameter; repeatable.")]
 
 NEXT = "next: "
 
@@ -142,7 +156,9 @@ def log_reports(machine: Any) -> None:
 
 
 @app.callback()
-def options(verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log; twice: more.")] = 0) -> None:
+def options(
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Log what happens; -vv: more.")] = 0,
+) -> None:
     """What all commands share."""
     import logging
 

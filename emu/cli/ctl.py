@@ -13,11 +13,6 @@ from emu.cli.look import _attach
 if TYPE_CHECKING:
     from emu.zone.mmzone import Machine
 
-_HELP = """sysctl [vm.NAME[=VALUE...]] | tasks | kill TASK | oom_score_adj TASK=VALUE | cpuset TASK mems=0-1 |
-mempolicy TASK default|local|preferred=N|bind=N|interleave=N[=static|=relative] |
-memory ADDRESS offline|online|online_kernel|online_movable [SIZE] | memcg N max|high|kmem=SIZE | swap on|off.
-A task is a pid (tasks lists them) or cpuN. MACHINE
-is a segment that emu ps lists, wanted only where several machines run."""
 _MODES = {"default": 0, "preferred": 1, "prefer": 1, "bind": 2, "interleave": 3, "local": 4}
 _MODE_FLAGS = {"static": 1 << 15, "relative": 1 << 14}
 _LIMITS = {"max": 0, "high": 1, "kmem": 2}
@@ -26,11 +21,32 @@ _ONLINE = {"online": 1, "online_kernel": 2, "online_movable": 3}
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def ctl(
-    words: Annotated[list[str], typer.Argument(help=_HELP, metavar="[MACHINE] COMMAND ARGUMENTS...")],
-    machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps); default: the only one.")] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="WORD", help="A command and its arguments; before it, if you like, a machine."),
+    ],
+    machine: Annotated[
+        str | None, typer.Option(metavar="SEGMENT", help="Segment of the machine (emu ps); default: the only one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Change a running machine: sysctls, cpusets, memory policies, memory, memory cgroups, swap, tasks."""
+    """Change a running machine.
+
+    TASK is a pid (emu ctl tasks lists them) or cpuN. What the kernel refuses ends with its error, and nothing changes.
+
+    \b
+    sysctl [vm.NAME[=VALUE...]]          read all or one, or write one
+    tasks                                list the tasks
+    kill TASK                            SIGKILL
+    oom_score_adj TASK=VALUE
+    cpuset TASK mems=0-1
+    mempolicy TASK MODE                  default, local, preferred=N, bind=N or
+                                         interleave=N; [=static|=relative]
+    memory ADDRESS ACTION [SIZE]         offline, online, online_kernel or
+                                         online_movable
+    memcg N LIMIT=SIZE                   max, high or kmem
+    swap on|off
+    """
     name = machine
     if words[0] not in _COMMANDS and name is None and len(words) > 1:
         name, words = words[0], words[1:]

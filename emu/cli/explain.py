@@ -18,11 +18,17 @@ from emu.cli.common import Json, UsageError, app
 def explain(
     file: Annotated[
         str,
-        typer.Argument(help="dmesg text with 'page allocation failure' or 'oom-killer', .gz too; - is standard input."),
+        typer.Argument(
+            metavar="FILE",
+            help="dmesg text with 'page allocation failure' or 'oom-killer', .gz too; - is standard input.",
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Say which check refused a request, zone by zone, from a kernel log (4.x to 6.x)."""
+    """Say which check refused a request, zone by zone.
+
+    It reads kernel logs of Linux 4.0 to 6.18.
+    """
     from emu.explain import DumpError, explain, read_dumps
     from emu.explain import as_json as to_json
     from emu.explain import as_text as to_text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emu.cli.common import Json, Quiet, UsageError, app, print_result, problems
+from emu.cli.complete import proc_files
 
 if TYPE_CHECKING:
     from emu.zone.board import Board
@@ -17,12 +18,25 @@ if TYPE_CHECKING:
 
 @app.command()
 def proc(
-    name: Annotated[str, typer.Argument(help="buddyinfo pagetypeinfo zoneinfo vmstat meminfo numastat lock_stat")],
-    state: Annotated[Path | None, typer.Option(help="A saved state instead of a running machine.")] = None,
-    machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps); default: the only one.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", autocompletion=proc_files,
+            help="One of buddyinfo pagetypeinfo zoneinfo vmstat meminfo numastat lock_stat.",
+        ),
+    ],
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A saved state instead of a running machine.")
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option(metavar="SEGMENT", help="Segment of the machine (emu ps); default: the only one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Print a /proc file of a running machine, or of a saved state, as 5.10 would."""
+    """Print a /proc file of a machine, as 5.10 would.
+
+    Of a running machine, or of a saved state.
+    """
     from emu.proc import FILES, render
 
     if name not in (*FILES, "lock_stat"):
@@ -74,8 +88,10 @@ def _attach(name: str | None) -> Board:
 
 @app.command()
 def check(
-    state: Annotated[Path | None, typer.Argument(help="A saved state; without one, a running machine.")] = None,
-    machine: Annotated[str | None, typer.Option(help="Segment of the machine (emu ps).")] = None,
+    state: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A saved state; without one, a running machine.")
+    ] = None,
+    machine: Annotated[str | None, typer.Option(metavar="SEGMENT", help="Segment of the machine (emu ps).")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Check every invariant of an allocator state."""
@@ -96,13 +112,24 @@ def check(
 def bench(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(help="repeat_o0 bulk_o0 ... boot replay ... slowpath reclaim compaction kswapd"),
+        typer.Argument(
+            metavar="KEY",
+            help="What to measure (default all): repeat_o0 bulk_o0 rand_o0 repeat_o9 bulk_o9 rand_o9 boot replay "
+            "cold_compile_s warm_start_s slowpath reclaim compaction kswapd race.",
+        ),
     ] = None,
-    gib: Annotated[list[int] | None, typer.Option(help="Memory in GiB; repeatable (default 1 and 8).")] = None,
-    procs: Annotated[list[int] | None, typer.Option(help="CPU processes; repeatable (default 1 and 2).")] = None,
+    gib: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Memory in GiB; repeatable (default 1 and 8).")
+    ] = None,
+    procs: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="CPU processes; repeatable (default 1 and 2).")
+    ] = None,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Measure: ns per operation beside the real kernel's, boot, replay, compile, reclaim, compaction, kswapd."""
+    """Measure ns per operation, beside the real kernel's.
+
+    Also boot, replay, compilation, reclaim, compaction, kswapd, and schedules of races.
+    """
     from rich.console import Console
 
     from emu.bench import bench as measure

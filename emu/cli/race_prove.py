@@ -8,6 +8,7 @@ import typer
 
 from emu.cli.again import begin_again_in
 from emu.cli.common import Json, Quiet, Stoppable, print_result
+from emu.cli.complete import races
 from emu.cli.race import Budget, Fix, Seed, Unfix, VariantCommand, Which, load, race, seconds_of
 
 if TYPE_CHECKING:
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
 
 @race.command()
 def prove(
-    which: Annotated[list[str] | None, typer.Argument(metavar="[ID|FILE]...", help="None: all of them.")] = None,
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID|FILE", autocompletion=races, help="None: all of them."),
+    ] = None,
     seed: Seed = 1,
-    budget: Annotated[str, typer.Option(help="For each fixed variant, before it is bounded: 10s, 2m.")] = "10s",
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="For each fixed variant, before it is bounded: 10s, 2m.")
+    ] = "10s",
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Check the catalogue: each race is found by sampling and by bounded search, and with the fix there is none.
+    """Check the whole catalogue of races.
+
+    Each is found by sampling and by bounded search, and with the fix there is none.
 
     The fixed variant is exhausted with partial-order reduction, or played with at most two preemptions where that is
     too much. Exit status 1 when a scenario isn't what it says.
@@ -64,10 +72,13 @@ def _line(proof: Proof) -> str:
 @race.command(cls=VariantCommand)
 def datarace(
     which: Which, fix: Fix = None, unfix: Unfix = None, seed: Seed = 1, budget: Budget = "10s",
-    schedules: Annotated[int, typer.Option(min=1, help="At most so many schedules.")] = 1000,
+    schedules: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many schedules.")] = 1000,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Plain accesses to shared fields that no lock, mark or atomic orders, as KCSAN prints them (exit status 1)."""
+    """Find data races, as KCSAN prints them (exit status 1).
+
+    Plain accesses to shared fields that no lock, mark or atomic orders.
+    """
     from emu.race.catalogue import find_scenario
     from emu.race.datarace import data_races, kcsan_text
     from emu.race.variant import chosen, own_variant

@@ -35,11 +35,13 @@ if TYPE_CHECKING:
 
 @race.command("replay", cls=VariantCommand)
 def replay_race(
-    schedule: Line, times: Annotated[int, typer.Option(min=1, help="Play it so often and compare.")] = 1,
+    schedule: Line, times: Annotated[int, typer.Option(min=1, metavar="N", help="Play it so often and compare.")] = 1,
     file: File = None, fix: Fix = None, unfix: Unfix = None, report: Reports = None, full: Full = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Play a schedule again, step by step, and say how it ends (exit status 1: it fails).
+    """Play a schedule again, and say how it ends.
+
+    Exit status 1: it fails.
 
     What can't be played as it is written is refused with the point at which it went otherwise (exit status 2).
     """
@@ -80,7 +82,10 @@ def minimize_race(
     schedule: Line, budget: Budget = "60s", file: File = None, fix: Fix = None, unfix: Unfix = None,
     report: Reports = None, out: Save = None, full: Full = False, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Shrink a schedule that fails: fewer preemptions, then fewer actors, then fewer operations."""
+    """Shrink a schedule that fails.
+
+    Fewer preemptions, then fewer actors, then fewer operations.
+    """
     from emu.race.minimize import minimize
     from emu.race.report import Report
 

@@ -44,22 +44,28 @@ FIRST_S = 10.0  # of auto: for all schedules, before a bound is set
 Strategy = Annotated[
     str,
     typer.Option(
+        metavar="NAME",
         help="auto (bounded search with 0, 1 and 2 preemptions, then sampling), exhaustive, random, pct, pos, surw, "
-        "robin or dpor."
+        "robin or dpor.",
     ),
 ]
-Schedules = Annotated[int | None, typer.Option(min=1, help="At most so many schedules.")]
+Schedules = Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many schedules.")]
 
 
 @race.command("run", cls=VariantCommand)
 def run_race(
     which: Which, fix: Fix = None, unfix: Unfix = None, strategy: Strategy = "auto",
-    bound: Annotated[int, typer.Option(min=-1, help="Most preemptions of --strategy exhaustive; -1: any number.")] = -1,
-    depth: Annotated[int, typer.Option(min=1, max=17, help="Of --strategy pct: preemptions + 1.")] = 3,
+    bound: Annotated[
+        int, typer.Option(min=-1, metavar="N", help="Most preemptions of --strategy exhaustive; -1: any number.")
+    ] = -1,
+    depth: Annotated[int, typer.Option(min=1, max=17, metavar="N", help="Of --strategy pct: preemptions + 1.")] = 3,
     seed: Seed = 1, budget: Budget = "10s", schedules: Schedules = None, report: Reports = None, out: Save = None,
     full: Full = False, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Look for a schedule that fails (exit status 1). By default in the variant that has the race."""
+    """Look for a schedule that fails (exit status 1).
+
+    By default in the variant that has the race.
+    """
     from emu.race.catalogue import find_scenario
     from emu.race.explore import ALL
     from emu.race.hunt import hunt
@@ -102,16 +108,21 @@ def run_race(
 @race.command("explore", cls=VariantCommand)
 def explore_race(
     which: Which, fix: Fix = None, unfix: Unfix = None,
-    bound: Annotated[int | None, typer.Option(min=0, help="All schedules with at most so many preemptions.")] = None,
+    bound: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="All schedules with at most so many preemptions.")
+    ] = None,
     exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, however long it takes.")] = False,
     strategy: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="dpor (one schedule of each kind; one worker), exhaustive (every one), or auto: dpor, unless --bound, "
-            "--jobs or --executor is given; where it takes more than 10 s, within a bound."
+            "--jobs or --executor is given; where it takes more than 10 s, within a bound.",
         ),
     ] = AUTO,
-    jobs: Annotated[int, typer.Option(min=1, help="Workers, each with processes of its own on a core.")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Workers, each with processes of its own on a core.")
+    ] = 1,
     executor: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS|local:N", help="A cluster of dask.distributed instead (extra 'cluster')."),
@@ -119,7 +130,9 @@ def explore_race(
     seed: Seed = 1, budget: Budget = "10m", report: Reports = None, out: Save = None, full: Full = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Play all schedules, or all within a bound: if none fails, none can. By default as 5.10.262 has it.
+    """Play all schedules: if none fails, none can.
+
+    By default as 5.10.262 has it.
 
     Of schedules that differ in the order of steps that don't conflict, one is played. Where that is still too much, all
     with at most two preemptions are, or as many as the scenario says.

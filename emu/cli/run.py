@@ -26,34 +26,47 @@ from emu.cli.common import (
     log_reports,
     print_result,
 )  # fmt: skip
+from emu.cli.complete import workloads
 
 WORKLOAD_HELP = (
-    "One or several, each CPU does them in turns: hog,filecache. There are: bulk repeat rand frag pagefault network "
-    "thp mixed hog filecache forkstorm orders."
+    "What the CPUs do, by turns if several: bulk repeat rand frag pagefault network thp mixed hog filecache "
+    "forkstorm orders."
 )
 
 
 @app.command()
 def run(
-    machine: Annotated[Path | None, typer.Argument(help="A machine.toml; options go on top of it.")] = None,
+    machine: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A machine.toml; options go on top of it.")
+    ] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
-    workload: Annotated[str | None, typer.Option(help=WORKLOAD_HELP)] = None,
-    swap: Annotated[str | None, typer.Option(help="Size of the swap device, such as 256M.")] = None,
-    fill: Annotated[float | None, typer.Option(help="Part of the memory that the workloads together want.")] = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
-    operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,NAME...]", autocompletion=workloads, help=WORKLOAD_HELP),
+    ] = None,
+    swap: Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the swap device, such as 256M.")] = None,
+    fill: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Part of the memory that the workloads together want.")
+    ] = None,
+    duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds (default 5).")] = None,
+    operations: Annotated[
+        int | None, typer.Option("--operations", "-n", metavar="N", help="Operations per CPU instead.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same operations on each CPU.")] = None,
     lock_stat: Annotated[
         bool, typer.Option("--lock-stat", help="Measure waiting for locks and holding them: proc/lock_stat.")
     ] = False,
     on_death: Annotated[
-        str | None, typer.Option(help="A CPU's process is killed where nothing was half done: stop, or offline.")
+        str | None,
+        typer.Option(metavar="stop|offline", help="When a CPU's process is killed where nothing was half done.")
     ] = None,
     fix: Annotated[
-        list[str] | None, typer.Option(help="A race open in 5.10.262 that this machine has a fix for (emu race list).")
+        list[str] | None,
+        typer.Option(metavar="ID", help="A race of 5.10.262 that this machine has a fix for; repeatable.")
     ] = None,
     unfix: Annotated[
-        list[str] | None, typer.Option(help="A race that this machine lacks 5.10.262's fix for; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="A race that 5.10.262 has a fix for and this machine lacks; repeatable.")
     ] = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -120,9 +133,15 @@ def reclaimed(vmstat: dict[str, int], killed: int) -> list[str]:
 
 @app.command()
 def replay(
-    trace: Annotated[Path, typer.Argument(help="Text of ftrace, trace-cmd report or perf script; .gz too.")],
-    order: Annotated[str, typer.Option(help="trace: the recorded global order; cpu: every CPU at will.")] = "trace",
-    before: Annotated[Path | None, typer.Option(help="State it began in (before.json.gz of a case).")] = None,
+    trace: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Text of ftrace, trace-cmd report or perf script; .gz too.")
+    ],
+    order: Annotated[
+        str, typer.Option(metavar="trace|cpu", help="trace: the recorded global order; cpu: every CPU at will.")
+    ] = "trace",
+    before: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="State it began in (before.json.gz of a case).")
+    ] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
     out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
@@ -187,11 +206,11 @@ def _replay(
 
 @app.command()
 def verify(
-    cases: Annotated[list[Path], typer.Argument(help="Directories of recorded kernel cases.")],
+    cases: Annotated[list[Path], typer.Argument(metavar="DIR", help="Directories of recorded kernel cases.")],
     processes: Annotated[
-        int | None, typer.Option(min=1, help="OS processes that play the CPUs (default: one each).")
+        int | None, typer.Option(min=1, metavar="N", help="OS processes that play the CPUs (default: one each).")
     ] = None,
-    mode: Annotated[str | None, typer.Option(help="compiled, checked or interpreted.")] = None,
+    mode: Annotated[str | None, typer.Option(metavar="MODE", help="compiled, checked or interpreted.")] = None,
     untraced: Annotated[bool, typer.Option("--untraced", help="At full speed, without comparing events.")] = False,
     show_reads: Annotated[bool, typer.Option("--reads", help="List the unlocked reads at another instant.")] = False,
     own: Annotated[bool, typer.Option("--own", help="Our own reclaim, compaction, OOM killer: events side by side.")]
@@ -200,7 +219,10 @@ def verify(
     table: Annotated[bool, typer.Option("--table", help="With --own: print one Markdown table instead.")] = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Compare with a real kernel, bit for bit: pages, lists, counters, events."""
+    """Compare with a real kernel, bit for bit.
+
+    Pages, lists, counters and events, with recorded cases of 5.10.262.
+    """
     if mode:
         _in_mode(mode)
     if own:

@@ -14,10 +14,13 @@ from emu.cli.stress import stress
 @stress.command("all")
 def everything(
     quick: Annotated[bool, typer.Option("--quick", help="Each a few seconds: less than a minute together.")] = False,
-    seed: Annotated[int, typer.Option(help="Of all of them.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of all of them.")] = 1,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """All of the others, one after another. Exit status 1 when an answer is not right."""
+    """Run all of the others, one after another.
+
+    Exit status 1 when an answer is not right.
+    """
     from emu.live import CompileProgress
     from emu.programs import load_all
     from emu.stress.all import stress_all

@@ -18,16 +18,23 @@ if TYPE_CHECKING:
 @stress.command()
 def irq(
     cpus: Cpus = 2, memory: Memory = "256M", sysctl: Sysctls = None, boot: Boots = None,
-    workload: Annotated[str, typer.Option(help="What the tasks do meanwhile (as in emu run).")] = "mixed",
-    duration: Annotated[float, typer.Option(help="Seconds.")] = 3.0,
-    seed: Annotated[int, typer.Option(help="Of the workload and of the interrupts' times.")] = 1,
+    workload: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="What the tasks do meanwhile (as in emu run).")
+    ] = "mixed",
+    duration: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds.")] = 3.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the workload and of the interrupts' times.")] = 1,
     rate: Annotated[
-        list[str] | None, typer.Option(help="KIND=N: N net, timer or ipi interrupts a second on each CPU.")
+        list[str] | None,
+        typer.Option(metavar="KIND=N", help="KIND=N: N net, timer or ipi interrupts a second on each CPU.")
     ] = None,
-    unsafe: Annotated[str, typer.Option(help="no-irqsave: switching interrupts off has no effect.")] = "",
+    unsafe: Annotated[
+        str, typer.Option(metavar="NAME", help="no-irqsave: switching interrupts off has no effect.")
+    ] = "",
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Interrupts at any instruction against allocation: how long they are off, and whether the pcp lists stay whole.
+    """Interrupt CPUs that allocate, at any instruction.
+
+    How long interrupts are off, and whether the pcp lists stay whole.
 
     With --unsafe no-irqsave they don't: the corruption and the self-deadlock happen and are reported (exit status 1).
     """

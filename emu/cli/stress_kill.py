@@ -18,14 +18,19 @@ SHOWN = 20  # of each kind of finding
 
 @stress.command()
 def kill(
-    kills: Annotated[int, typer.Option("--kills", "-n", min=1, help="How many.")] = 1000,
-    cpus: Annotated[int, typer.Option(min=2, max=256, help="Simulated CPUs, one OS process each.")] = 4,
-    seed: Annotated[int, typer.Option(help="Same seed, same victims, aims and operations.")] = 1,
-    workload: Annotated[str, typer.Option(help="What the CPUs do meanwhile: bulk, mixed, ... or several.")] = "bulk",
-    memory: Annotated[str, typer.Option("--memory", "--mem", help="Memory of the machine.")] = "64M",
+    kills: Annotated[int, typer.Option("--kills", "-n", min=1, metavar="N", help="How many.")] = 1000,
+    cpus: Annotated[int, typer.Option(min=2, max=256, metavar="N", help="Simulated CPUs, one OS process each.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same victims, aims and operations.")] = 1,
+    workload: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="What the CPUs do meanwhile: bulk, mixed, ... or several.")
+    ] = "bulk",
+    memory: Annotated[str, typer.Option("--memory", "--mem", metavar="SIZE", help="Memory of the machine.")] = "64M",
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """SIGKILL CPU processes at random instants: each death must be noticed, judged rightly, and leave nothing."""
+    """Kill CPU processes at random instants.
+
+    By SIGKILL. Each death must be noticed, judged rightly, and leave nothing.
+    """
     from emu.live import CompileProgress, console
     from emu.programs import load_all
     from emu.stress.kill import stress_kill

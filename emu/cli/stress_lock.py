@@ -29,32 +29,56 @@ SWEEP_HELP = (
 
 @stress.command()
 def lock(
-    cpus: Annotated[int | None, typer.Option(help="Simulated CPUs, one OS process each (default 4).")] = None,
-    memory: Annotated[str | None, typer.Option("--memory", "--mem", help="Memory of the only node (1G).")] = None,
-    node: Annotated[list[str] | None, typer.Option("--node", help="Memory of one node; repeatable.")] = None,
+    cpus: Annotated[
+        int | None, typer.Option(metavar="N", help="Simulated CPUs, one OS process each (default 4).")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", "--mem", metavar="SIZE", help="Memory of the only node (1G).")
+    ] = None,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", metavar="SIZE", help="Memory of one node; repeatable.")
+    ] = None,
     sysctl: Sysctls = None,
-    mix: Annotated[list[str] | None, typer.Option(help=MIX_HELP)] = None,
-    order: Annotated[int | None, typer.Option(help="Order of bulk, repeat and rand (0).")] = None,
-    fill: Annotated[float | None, typer.Option(help="Part of its usual memory that each mix takes (1).")] = None,
-    pcp_high: Annotated[int | None, typer.Option(help="Pages on a pcp list at most (5.10: 6 batches).")] = None,
-    pcp_batch: Annotated[int | None, typer.Option(help="Pages moved at once (5.10: by zone size, up to 63).")] = None,
-    spin_limit: Annotated[int | None, typer.Option(help="Looks at a lock before parking (200).")] = None,
+    mix: Annotated[list[str] | None, typer.Option(metavar="MIX", help=MIX_HELP)] = None,
+    order: Annotated[int | None, typer.Option(metavar="N", help="Order of bulk, repeat and rand (0).")] = None,
+    fill: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Part of its usual memory that each mix takes (1).")
+    ] = None,
+    pcp_high: Annotated[
+        int | None, typer.Option(metavar="N", help="Pages on a pcp list at most (5.10: 6 batches).")
+    ] = None,
+    pcp_batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Pages moved at once (5.10: by zone size, up to 63).")
+    ] = None,
+    spin_limit: Annotated[int | None, typer.Option(metavar="N", help="Looks at a lock before parking (200).")] = None,
     no_park: Annotated[bool, typer.Option("--no-park", help="Spin for ever, as outside of virtual machines.")] = False,
     no_lock_stat: Annotated[bool, typer.Option("--no-lock-stat", help="Count, but measure no times.")] = False,
     no_pin: Annotated[bool, typer.Option("--no-pin", help="Let the host move the CPUs between its cores.")] = False,
-    duration: Annotated[float | None, typer.Option(help="Seconds (2).")] = None,
-    operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
-    warmup: Annotated[int | None, typer.Option(help="Operations per CPU beforehand (once through memory).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same operations on each CPU.")] = None,
-    sweep: Annotated[list[str] | None, typer.Option(help=SWEEP_HELP)] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page of charts that needs no network.")] = None,
-    executor: Annotated[
-        str | None, typer.Option(help="Run points on dask.distributed: its address, or local:N workers.")
+    duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds (2).")] = None,
+    operations: Annotated[
+        int | None, typer.Option("--operations", "-n", metavar="N", help="Operations per CPU instead.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where /proc/lock_stat is written.")] = Path("emu-lock_stat"),
+    warmup: Annotated[
+        int | None, typer.Option(metavar="N", help="Operations per CPU beforehand (once through memory).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same operations on each CPU.")] = None,
+    sweep: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUES", help=SWEEP_HELP)] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page of charts that needs no network.")
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS|local:N", help="Run points on dask.distributed: its address, or local:N workers.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Where /proc/lock_stat is written.")
+    ] = Path("emu-lock_stat"),
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Allocators on N CPUs: throughput, waits and holds of zone->lock, contention points, fairness, time shares."""
+    """Measure who waits for zone->lock, how long, and where.
+
+    Allocators on N CPUs: throughput, waits and holds, contention points, fairness, time shares.
+    """
     from emu.stress.lock import lock_config
     from emu.stress.sweep import axis_of, grid
 

@@ -12,15 +12,22 @@ from emu.cli.stress import stress
 
 @stress.command()
 def oversubscribe(
-    counts: Annotated[list[int] | None, typer.Argument(help="Counts of CPU processes (default 2 4 8 ... 256).")] = None,
+    counts: Annotated[
+        list[int] | None, typer.Argument(metavar="N", help="Counts of CPU processes (default 2 4 8 ... 256).")
+    ] = None,
     memory: Memory = "1G", sysctl: Sysctls = None, boot: Boots = None,
-    workload: Annotated[str, typer.Option(help="What every CPU does (as in emu run).")] = "bulk",
-    duration: Annotated[float, typer.Option(help="Seconds for each count.")] = 4.0,
-    seed: Annotated[int, typer.Option(help="Of the workload.")] = 1,
+    workload: Annotated[
+        str, typer.Option(metavar="NAME[,NAME...]", help="What every CPU does (as in emu run).")
+    ] = "bulk",
+    duration: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for each count.")] = 4.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the workload.")] = 1,
     no_park: Annotated[bool, typer.Option("--no-park", help="Waiters spin and never sleep.")] = False,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """2 to 256 CPU processes on this host: the throughput they keep, how fair it is, and the longest wait."""
+    """Run many more CPUs than the host has cores.
+
+    2 to 256 CPU processes: the throughput they keep, how fair it is, and the longest wait.
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 @stress.command()
 def slowpath(
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
-    swap: Annotated[str | None, typer.Option(help="Size of the swap device (default 128M; 0: none).")] = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds (default 5).")] = None,
-    operations: Annotated[int | None, typer.Option("--operations", "-n", help="Operations per CPU instead.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same bursts on each CPU.")] = None,
+    swap: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Size of the swap device (default 128M; 0: none).")
+    ] = None,
+    duration: Annotated[float | None, typer.Option(metavar="SECONDS", help="Seconds (default 5).")] = None,
+    operations: Annotated[
+        int | None, typer.Option("--operations", "-n", metavar="N", help="Operations per CPU instead.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same bursts on each CPU.")] = None,
     as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Many CPUs at the watermarks: retries, drains, avoidable failures, throttling."""
+    """Measure the slow path of CPUs at the watermarks.
+
+    Retries, drains, avoidable failures, throttling.
+    """
     from emu.live import CompileProgress, Screen
     from emu.stress.slowpath import DEFAULTS, stress_slowpath
     from emu.stress.slowpath_text import slowpath_lines
