@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperCommand
 
 from emu.cli.common import Json, UsageError, app, print_result
+from emu.cli.complete import races
+from emu.cli.order import InOrder
 
 if TYPE_CHECKING:
     from emu.race.replay import Recording
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
     from emu.race.scenario import Scenario
     from emu.race.schedule import Schedule
 
-race = typer.Typer(no_args_is_help=True, help="Find, replay, shrink and show races of the page allocator.")
+race = typer.Typer(cls=InOrder, no_args_is_help=True, help="Find, replay, shrink and show races of the page allocator.")
 app.add_typer(race, name="race")
 
-Which = Annotated[str, typer.Argument(metavar="ID|FILE", help="A race of the catalogue, or FILE.py[:ID] of your own.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID|FILE", autocompletion=races, help="A race of the catalogue, or FILE.py[:ID] of your own."
+    ),
+]
 Line = Annotated[str, typer.Argument(metavar="SCHEDULE|FILE", help="A schedule, a file with one, or - for stdin.")]
 Fix = Annotated[
     list[str] | None,
@@ -35,15 +42,17 @@ Unfix = Annotated[
     list[str] | None,
     typer.Option("--unfix", metavar="[ID]", help="The variant with it; or with another one. Repeatable."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the strategies' random numbers.")]
-Budget = Annotated[str, typer.Option(help="Time: 10s, 500ms, 2m.")]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the strategies' random numbers.")]
+Budget = Annotated[str, typer.Option(metavar="TIME", help="Time: 10s, 500ms, 2m.")]
 Reports = Annotated[
     list[Path] | None,
-    typer.Option("--report", help="Write it down: FILE.txt, .json, .html or .pftrace. Repeatable."),
+    typer.Option("--report", metavar="FILE", help="Write it down: FILE.txt, .json, .html or .pftrace. Repeatable."),
 ]
-Save = Annotated[Path | None, typer.Option("--out", help="Write the schedule to this file.")]
+Save = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the schedule to this file.")]
 Full = Annotated[bool, typer.Option("--full", help="Fold nothing in the diagram.")]
-File = Annotated[Path | None, typer.Option("--file", help="The file of your own that has the schedule's scenario.")]
+File = Annotated[
+    Path | None, typer.Option("--file", metavar="FILE", help="The file of your own that has the schedule's scenario.")
+]
 
 
 class VariantCommand(TyperCommand):
@@ -159,7 +168,10 @@ def own_file(which: str) -> list[str]:
 
 @race.command("list")
 def list_races(as_json: Json = False) -> None:
-    """All races that can be played, with their status in 5.10.262."""
+    """List all races that can be played, and if 5.10.262 has them.
+
+    Open: the race is there. Fixed: --unfix takes the fix out.
+    """
     from emu.race.catalogue import catalogue
     from emu.race.scenario import OPEN
 
@@ -193,7 +205,10 @@ def show_race(
     = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """A race's story, commits, machine and programs."""
+    """Tell a race's story.
+
+    With its commits, machine and programs.
+    """
     from emu.race.catalogue import find_scenario
 
     scenario = find_scenario(which)
