@@ -7,30 +7,39 @@ instant, ``C`` a counter of its own track, an arrow (``s`` to ``f``) two instant
 
 import zlib
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Any
 
-from emu.trace.protobuf import proto, serialized
+from emu.trace.protobuf import proto
 
 __all__ = ["track_packets"]
 
 SEQUENCE = 1
 EXPLICIT = 3  # TrackDescriptor.ChildTracksOrdering: by sibling_order_rank
 PART = 4096  # packets in one part of the file
+TYPE_SLICE_BEGIN, TYPE_SLICE_END, TYPE_INSTANT, TYPE_COUNTER = 1, 2, 3, 4  # TrackEvent.Type
+KINDS = {"i": TYPE_INSTANT, "s": TYPE_INSTANT, "f": TYPE_INSTANT, "C": TYPE_COUNTER}
 TraceEvent = dict[str, Any]
-Order = tuple[int, int, int]
-"""Time in ns, then what of the same moment comes first."""
+Moment = tuple[tuple[int, int, int], int, TraceEvent]
+"""Where it stands - time in ns, then what of the same moment comes first - the type of the packet, and its event."""
 
 
 def track_packets(events: Iterable[TraceEvent]) -> Iterator[bytes]:
     """A descriptor for each track, then what happens on all of them in the order of time."""
     events = list(events)
-    packets = list(_descriptors(events))
-    timed = [pair for event in events for pair in _timed(event)]
-    packets += [packet for _, packet in sorted(timed, key=lambda pair: pair[0])]
-    if packets:
-        packets[0].sequence_flags = proto().TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
-    for i in range(0, len(packets), PART):
-        yield serialized(packets[i : i + PART])
+    trace = proto().Trace()
+    for uuid, of in _tracks(events).items():
+        _describe(trace.packet.add(trusted_packet_sequence_id=SEQUENCE).track_descriptor, uuid, of)
+    if trace.packet:
+        trace.packet[0].sequence_flags = proto().TracePacket.SEQ_INCREMENTAL_STATE_CLEARED
+    yield trace.SerializeToString()
+    moments = sorted((moment for event in events for moment in _moments(event)), key=itemgetter(0))
+    for i in range(0, len(moments), PART):
+        trace = proto().Trace()
+        for (timestamp, _, _), kind, event in moments[i : i + PART]:
+            packet = trace.packet.add(timestamp=timestamp, trusted_packet_sequence_id=SEQUENCE)
+            _fill(packet.track_event, kind, event)
+        yield trace.SerializeToString()
 
 
 def _uuid(event: TraceEvent) -> int:
@@ -40,79 +49,63 @@ def _uuid(event: TraceEvent) -> int:
     return 1 << 63 | int(event["pid"]) << 32 | int(event.get("tid", 0))
 
 
-def _descriptors(events: list[TraceEvent]) -> Iterator[Any]:
+def _tracks(events: list[TraceEvent]) -> dict[int, dict[str, Any]]:
+    """What is said of each track."""
     said: dict[int, dict[str, Any]] = {}
     for event in events:
         if event["ph"] == "M":
             said.setdefault(_uuid(event), {"pid": event["pid"], "tid": event.get("tid", 0)}).update(event["args"])
         elif event["ph"] == "C":
             said.setdefault(_uuid(event), {"pid": event["pid"], "name": event["name"], "counter": True})
-    for uuid, of in said.items():
-        packet = _packet()
-        track = packet.track_descriptor
-        track.uuid = uuid
-        track.name = of.get("name", "")
-        track.description = of.get("labels", "")
-        if "counter" in of or of["tid"]:
-            track.parent_uuid = _uuid({"ph": "M", "pid": of["pid"]})
-            track.sibling_order_rank = of.get("sort_index", 0)
-        else:
-            track.child_ordering = EXPLICIT
-        if "counter" in of:
-            track.counter.SetInParent()
-        yield packet
+    return said
 
 
-def _timed(event: TraceEvent) -> Iterator[tuple[Order, Any]]:
-    """Packets of one event, each with its place in time.
+def _describe(track: Any, uuid: int, of: dict[str, Any]) -> None:
+    track.uuid = uuid
+    track.name = of.get("name", "")
+    track.description = of.get("labels", "")
+    if "counter" in of or of["tid"]:
+        track.parent_uuid = _uuid({"ph": "M", "pid": of["pid"]})
+        track.sibling_order_rank = of.get("sort_index", 0)
+    else:
+        track.child_ordering = EXPLICIT
+    if "counter" in of:
+        track.counter.SetInParent()
+
+
+def _moments(event: TraceEvent) -> Iterator[Moment]:
+    """When there is something to say of an event.
 
     At one moment slices end before others begin, the inner first; of those that begin, the longest is the outermost.
     """
-    kind = event["ph"]
-    if kind == "M":
+    if event["ph"] == "M":
         return
-    types = proto().TrackEvent
     begin = round(event["ts"] * 1000)
-    if kind == "X":
+    if event["ph"] == "X":
         length = round(event["dur"] * 1000)
-        yield (begin, 1, -length), _event(event, begin, types.TYPE_SLICE_BEGIN)
-        ends = _packet(begin + length)
-        ends.track_event.type = types.TYPE_SLICE_END
-        ends.track_event.track_uuid = _uuid(event)
-        yield (begin + length, 0 if length else 2, -begin), ends
-    elif kind == "C":
-        for value in event["args"].values():
-            packet = _packet(begin)
-            packet.track_event.type = types.TYPE_COUNTER
-            packet.track_event.track_uuid = _uuid(event)
-            packet.track_event.counter_value = value
-            yield (begin, 3, 0), packet
+        yield (begin, 1, -length), TYPE_SLICE_BEGIN, event
+        yield (begin + length, 0 if length else 2, -begin), TYPE_SLICE_END, event
     else:
-        packet = _event(event, begin, types.TYPE_INSTANT)
-        if kind == "s":
-            packet.track_event.flow_ids.append(event["id"])
-        elif kind == "f":
-            packet.track_event.terminating_flow_ids.append(event["id"])
-        yield (begin, 3, 0), packet
+        yield (begin, 3, 0), KINDS[event["ph"]], event
 
 
-def _packet(timestamp: int | None = None) -> Any:
-    packet = proto().TracePacket(trusted_packet_sequence_id=SEQUENCE)
-    if timestamp is not None:
-        packet.timestamp = timestamp
-    return packet
-
-
-def _event(event: TraceEvent, timestamp: int, type_: int) -> Any:
-    """A slice's begin or an instant."""
-    packet = _packet(timestamp)
-    out = packet.track_event
-    out.type, out.track_uuid, out.name = type_, _uuid(event), event["name"]
+def _fill(out: Any, kind: int, event: TraceEvent) -> None:
+    """The packet's TrackEvent."""
+    out.type, out.track_uuid = kind, _uuid(event)
+    if kind == TYPE_COUNTER:
+        (out.counter_value,) = event["args"].values()
+        return
+    if kind == TYPE_SLICE_END:
+        return
+    out.name = event["name"]
     if "cat" in event:
         out.categories.append(event["cat"])
     for name, value in event.get("args", {}).items():
         _annotate(out.debug_annotations.add(name=name), value)
-    return packet
+    if event["ph"] == "s":
+        out.flow_ids.append(event["id"])
+    elif event["ph"] == "f":
+        out.terminating_flow_ids.append(event["id"])
 
 
 def _annotate(annotation: Any, value: Any) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["MissingLibraryError", "proto", "serialized"]
+__all__ = ["MissingLibraryError", "proto"]
 
 
 class MissingLibraryError(ValueError):
@@ -16,11 +16,3 @@ def proto() -> Any:
     except ImportError:
         raise MissingLibraryError("a Perfetto trace needs a library: pip install 'emu-pagealloc[perfetto]'") from None
     return perfetto_trace_pb2
-
-
-def serialized(packets: list[Any]) -> bytes:
-    """Packets as a part of a trace: a trace is its parts, one after the other."""
-    trace = proto().Trace()
-    trace.packet.extend(packets)
-    data: bytes = trace.SerializeToString()
-    return data
