@@ -4,7 +4,7 @@ from typing import Final
 
 from emu.zone import gfp
 
-__all__ = ["GFP_VALUES", "flag_names", "gfp_names"]
+__all__ = ["GFP_TABLE", "GFP_VALUES", "flag_names", "gfp_names"]
 
 _MASKS = ("GFP_ZONEMASK", "GFP_MOVABLE_MASK", "GFP_BITS_MASK")
 GFP_VALUES: Final[dict[str, int]] = {
@@ -21,7 +21,8 @@ _PRINTED: Final = (
     "__GFP_THISNODE", "__GFP_RECLAIMABLE", "__GFP_MOVABLE", "__GFP_ACCOUNT", "__GFP_WRITE", "__GFP_RECLAIM",
     "__GFP_DIRECT_RECLAIM", "__GFP_KSWAPD_RECLAIM",
 )  # fmt: skip
-_TABLE: Final = tuple((name, GFP_VALUES.get(name, GFP_VALUES.get(f"__{name}", 0))) for name in _PRINTED)
+GFP_TABLE: Final = tuple((name, GFP_VALUES.get(name, GFP_VALUES.get(f"__{name}", 0))) for name in _PRINTED)
+"""Name and bits, in the order in which they are looked for."""
 
 
 def flag_names(value: int, table: tuple[tuple[str, int], ...]) -> str:
@@ -38,4 +39,4 @@ def flag_names(value: int, table: tuple[tuple[str, int], ...]) -> str:
 
 def gfp_names(value: int) -> str:
     """``show_gfp_flags()``: ``GFP_KERNEL|__GFP_ZERO``, or ``none``."""
-    return flag_names(value, _TABLE) or "none"
+    return flag_names(value, GFP_TABLE) or "none"
