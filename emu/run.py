@@ -176,6 +176,14 @@ class WorkloadRun:
         """Each CPU's parameters and results, part by part."""
         return [run_of(self.machine.board, i, p) for i in range(self.config.cpus) for p in range(len(self.parts))]
 
+    def parts_by_cpu(self) -> list[tuple[int, Run]]:
+        """The same, each with its CPU."""
+        return [(i // len(self.parts), run) for i, run in enumerate(self.runs())]
+
+    def failed(self) -> int:
+        """Allocations that failed so far."""
+        return sum(run.failed for run in self.runs())
+
     def counters(self) -> dict[str, int]:
         """Reclaim's and compaction's events so far, those that happened."""
         events = self.machine.state(light=True)["vm_events"]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,8 +103,14 @@ def problems(board: Board) -> list[str]:
     return validate(board.m)
 
 
-def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, as_json: bool, follow: str) -> None:
-    """Validate, write the report, print; exit status 1 when the state is not right."""
+def finish(
+    summary: dict[str, Any], lines: list[str], board: Board, out: Path, as_json: bool, follow: str,
+    page: Callable[[list[str]], list[str]] = lambda _: [],
+) -> None:  # fmt: skip
+    """Validate, write the report, print; exit status 1 when the state is not right.
+
+    ``page`` writes another one, gets what is wrong and says where it is.
+    """
     from emu.report import write_report
 
     wrong = problems(board)
@@ -121,7 +128,7 @@ def finish(summary: dict[str, Any], lines: list[str], board: Board, out: Path, a
     summary["report"] = str(path)
     lines.append("validate: clean" if not wrong else f"validate: {len(wrong)} problems")
     lines += [f"  {problem}" for problem in wrong[:20]]
-    lines.append(f"report: {path}")
+    lines += [f"report: {path}", *page(wrong)]
     print_result(as_json, summary, lines, follow)
     if wrong:
         raise typer.Exit(1)

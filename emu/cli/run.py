@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,10 @@ from emu.cli.common import (
     print_result,
 )  # fmt: skip
 from emu.cli.complete import workloads
+from emu.cli.page import PageFile, PageOption, facts_of
+
+if TYPE_CHECKING:
+    from emu.run import WorkloadReport
 
 WORKLOAD_HELP = (
     "What the CPUs do, by turns if several: bulk repeat rand frag pagefault network thp mixed hog filecache "
@@ -68,7 +72,7 @@ def run(
         list[str] | None,
         typer.Option(metavar="ID", help="A race that 5.10.262 has a fix for and this machine lacks; repeatable.")
     ] = None,
-    out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
+    report: PageOption = None, out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
     from emu.live import CompileProgress, Screen
@@ -92,12 +96,13 @@ def run(
         fix=fix or None,
         unfix=unfix or None,
     )
+    page = PageFile(report)
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)
         with Screen(
             work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json
         ) as screen:
-            result = work.run(tick=screen)
+            result = work.run(tick=page.watch(work.machine, work.parts_by_cpu(), work.failed, screen))
         lines = [
             (
                 f"{config.workload}: {result.ops:,} operations on {config.cpus} CPUs in {result.seconds:.2f} s, "
@@ -114,10 +119,23 @@ def run(
 
             summary["deviations"] = deviation_words(bits)
             lines.insert(0, f"differs from 5.10.262: {', '.join(summary['deviations'])}")
+        if report:
+            summary["page"] = str(report)
+        title = f"emu run: {config.workload} on {config.cpus} CPUs"
         finish(
             summary, lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",
+            lambda wrong: page.write(work.machine, title, facts_of(config), totals(result), wrong),
         )  # fmt: skip
+
+
+def totals(result: WorkloadReport) -> dict[str, Any]:
+    """What a run did, for its page."""
+    return {
+        "operations": result.ops, "operations per second": round(result.ops_per_second), "allocations": result.allocs,
+        "frees": result.frees, "failed": result.failed, "seconds": result.seconds, "processes killed": result.killed,
+        "CPUs that went offline": len(result.deaths),
+    }  # fmt: skip
 
 
 def reclaimed(vmstat: dict[str, int], killed: int) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emu.cli.common import Json, Quiet, Stoppable, Sysctls, UsageError, option_value, print_result
+from emu.cli.page import PageFile, PageOption
 from emu.cli.stress import stress
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def lock(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where /proc/lock_stat is written.")
     ] = Path("emu-lock_stat"),
-    as_json: Json = False, quiet: Quiet = False,
+    report: PageOption = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure who waits for zone->lock, how long, and where.
 
@@ -99,27 +100,43 @@ def lock(
     for path in (html, out):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise UsageError(f"{path}: not a file in a directory that exists")
+    sweeps = bool(axes or html or executor)
+    if report and sweeps:
+        raise UsageError("--report: is of one machine; a sweep's page is --html")
+    page = PageFile(report)
     with Stoppable():
-        if axes or html or executor:
+        if sweeps:
             _sweep(base, axes, html, executor or "", as_json, quiet)
         else:
-            _once(base, out, as_json, quiet)
+            _once(base, out, page, as_json, quiet)
 
 
-def _once(base: dict[str, Any], out: Path, as_json: bool, quiet: bool) -> None:
+def _once(base: dict[str, Any], out: Path, page: PageFile, as_json: bool, quiet: bool) -> None:
     from emu.live import CompileProgress
     from emu.report import write_whole
-    from emu.stress.lock import lock_config, stress_lock
+    from emu.stress.lock import LockRun, lock_config
 
-    report = stress_lock(lock_config(base), CompileProgress(quiet or as_json))
+    with LockRun(lock_config(base), CompileProgress(quiet or as_json)) as made:
+        report = made.run(page.watch(made.machine, list(enumerate(made.runs())), made.failed))
+        title = f"emu stress lock: {', '.join(report.config['mix'])} on {report.config['cpus']} CPUs"
+        said = page.write(made.machine, title, report.config, totals(report), report.validate, report.classes)
     write_whole(out, report.lock_stat)
-    lines = [report.lock_stat.rstrip("\n"), "", *lines_of(report), f"/proc/lock_stat: {out}"]
+    lines = [report.lock_stat.rstrip("\n"), "", *lines_of(report), f"/proc/lock_stat: {out}", *said]
     follow = (
         f"emu stress lock --mix {' --mix '.join(report.config['mix'])} --sweep pcp.batch=1,31,63,127 --html lock.html"
     )
     print_result(as_json, {**dataclasses.asdict(report), "file": str(out)}, lines, follow)
     if report.validate:
         raise typer.Exit(1)
+
+
+def totals(report: LockReport) -> dict[str, Any]:
+    """What the CPUs did, for the page."""
+    return {
+        "operations": report.ops, "operations per second": round(report.ops_per_second), "allocations": report.allocs,
+        "frees": report.frees, "failed": report.failed, "seconds": report.seconds,
+        "locks per order-0 operation": report.acquisitions_per_op, "Jain's index": report.jain,
+    }  # fmt: skip
 
 
 def lines_of(report: LockReport) -> list[str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emu.cli.common import Boots, Cpus, Json, Memory, Nodes, Quiet, Stoppable, Sysctls, config_of, print_result
+from emu.cli.page import PageFile, PageOption, facts_of
 from emu.cli.stress import stress
 
 if TYPE_CHECKING:
-    from emu.stress.slowpath import SlowpathRun
+    from emu.stress.slowpath import SlowpathReport
 
 
 @stress.command()
@@ -26,14 +26,14 @@ def slowpath(
         int | None, typer.Option("--operations", "-n", metavar="N", help="Operations per CPU instead.")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same bursts on each CPU.")] = None,
-    as_json: Json = False, quiet: Quiet = False,
+    report: PageOption = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure the slow path of CPUs at the watermarks.
 
     Retries, drains, avoidable failures, throttling.
     """
     from emu.live import CompileProgress, Screen
-    from emu.stress.slowpath import DEFAULTS, stress_slowpath
+    from emu.stress.slowpath import DEFAULTS, SlowpathRun
     from emu.stress.slowpath_text import slowpath_lines
 
     given = {
@@ -41,22 +41,27 @@ def slowpath(
     }  # fmt: skip
     values = {**DEFAULTS, **{name: value for name, value in given.items() if value is not None}}
     config = config_of(None, values.pop("cpus"), values.pop("memory"), node, sysctl, boot, **values)
-    screens: list[Screen] = []
-
-    def told(work: SlowpathRun) -> Callable[[], None]:
-        screen = Screen(work.machine, "slowpath", config.operations * config.cpus, work.done, quiet or as_json)
-        screens.append(screen.__enter__())
-        return screen
-
-    with Stoppable():
-        try:
-            report = stress_slowpath(config, told, CompileProgress(quiet or as_json))
-        finally:
-            for screen in screens:
-                screen.__exit__(None, None, None)
+    page = PageFile(report)
+    with Stoppable(), SlowpathRun(config, CompileProgress(quiet or as_json)) as work:
+        with Screen(
+            work.machine, "slowpath", config.operations * config.cpus, work.done, quiet or as_json
+        ) as screen:
+            found = work.run(page.watch(work.machine, work.runs(), work.failed, screen))
+        title = f"emu stress slowpath: {config.cpus} CPUs at the watermarks"
+        said = page.write(work.machine, title, facts_of(config), totals(found), found.problems)
     print_result(
-        as_json, dataclasses.asdict(report), slowpath_lines(report),
+        as_json, dataclasses.asdict(found), [*slowpath_lines(found), *said],
         f"emu stress slowpath --cpus {config.cpus} --sysctl vm.watermark_scale_factor=200",
     )  # fmt: skip
-    if report.problems:
+    if found.problems:
         raise typer.Exit(1)
+
+
+def totals(found: SlowpathReport) -> dict[str, Any]:
+    """What the CPUs did, for the page."""
+    total = found.total
+    return {
+        "operations": found.operations, "seconds": found.seconds, "allocations": total.attempts,
+        "through the slow path": total.slow, "failed": total.failures.failed,
+        "of those avoidable": total.failures.avoidable, "processes killed": found.killed,
+    }  # fmt: skip

@@ -205,10 +205,14 @@ class LockRun:
         """Each CPU's."""
         return [run_of(self.machine.board, i) for i in range(self.config.cpus)]
 
-    def _post(self, command: int) -> list[int]:
+    def failed(self) -> int:
+        """Allocations that failed so far."""
+        return sum(run.failed for run in self.runs())
+
+    def _post(self, command: int, tick: Callable[[], None] | None = None) -> list[int]:
         for i in range(self.config.cpus):
             self.machine.post(i, command)
-        return self.machine.wait(range(self.config.cpus))
+        return self.machine.wait(range(self.config.cpus), tick=tick)
 
     def warm_up(self) -> None:
         """Touch the memory, then forget what was counted."""
@@ -229,14 +233,17 @@ class LockRun:
             out.append(_Seen(run.ops, run.allocs, run.frees, run.failed, tuple(run.by_order), tuple(held), times))
         return out
 
-    def run(self) -> LockReport:
-        """Warm up, measure, give everything back. The machine must be started, and is halted in the end."""
+    def run(self, tick: Callable[[], None] | None = None) -> LockReport:
+        """Warm up, measure, give everything back. The machine must be started, and is halted in the end.
+
+        ``tick`` is called now and then while it measures.
+        """
         self.warm_up()
         before = self._seen()
         for run in self.runs():
             run.target = run.ops + self.config.operations if self.config.operations else 0
             run.deadline = 0 if self.config.operations else clock_ns() + int(self.config.duration * 1e9)
-        spans = self._post(CMD_WORKLOAD)
+        spans = self._post(CMD_WORKLOAD, tick)
         began = [int(self.machine.board.cpu(i).command_args[0]) for i in range(self.config.cpus)]
         seconds = (max(b + s for b, s in zip(began, spans, strict=True)) - min(began)) / 1e9
         after, classes, text = self._seen(), measure_locks(self.m), render(locks_of(self.m))

@@ -21,7 +21,7 @@ from emu.machine import CMD_WORKLOAD, Machine
 from emu.mm.filemap import create_file
 from emu.stress.histogram import hdr_of
 from emu.workload import watermark as core
-from emu.workload.run import PageSlot
+from emu.workload.run import PageSlot, Run
 from emu.workload.watermark import KINDS, NR_CLASSES, NR_ORDERS, ClassCost, Watermark
 from emu.zone.board import Board
 from emu.zone.init import zones_of
@@ -210,6 +210,15 @@ class SlowpathRun:
     def done(self) -> int:
         """Operations so far."""
         return sum(self.table(i).run.ops for i in range(self.config.cpus))
+
+    def runs(self) -> list[tuple[int, Run]]:
+        """What each CPU holds."""
+        return [(i, self.table(i).run) for i in range(self.config.cpus)]
+
+    def failed(self) -> int:
+        """Allocations that failed so far, in the bursts."""
+        tables = (self.table(i) for i in range(self.config.cpus))
+        return sum(int(c.failed) for w in tables for c in w.classes)
 
     def fill(self) -> None:
         """Fill memory with anonymous pages and page cache; the disk takes no time for it."""
