@@ -1,16 +1,19 @@
 """What a lock's users can know of it: who waited, how long, where, for whom (``/proc/lock_stat``).
 
 Contentions and acquisitions are always counted. Times, bounces and histograms cost two looks at the clock and are
-measured by processes whose ``Party.lock_stat`` is set. All of it is written by the lock's holder only.
+measured by processes whose ``Party.lock_stat`` is set; one with a ``Party.lock_ring`` also keeps each hold on record.
+All of it is written by the lock's holder only.
 """
 
-from shm.atomic import clock_ns, fls
+from shm.atomic import address, barrier, clock_ns, fls
 from shm.core import core
 from shm.point import Party
+from shm.ring import Ring, ring_commit, ring_reserve
 from shm.struct import Array, At, Struct, array, embed, i32, i64, size_of, struct, u32
 
-__all__ = ["HISTOGRAM_SIZE", "LOCK_POINTS", "Histogram", "LockPoint", "LockStat", "LockTime", "add_time", "bucket",
-           "bucket_value", "histogram_at", "stat_acquired", "stat_contended", "stat_init", "stat_released"]  # fmt: skip
+__all__ = ["HISTOGRAM_SIZE", "LOCK_POINTS", "Histogram", "LockHold", "LockPoint", "LockStat", "LockTime", "add_time",
+           "bucket", "bucket_value", "histogram_at", "stat_acquired", "stat_contended", "stat_init",
+           "stat_released"]  # fmt: skip
 
 LOCK_POINTS = 8
 SUB_BITS = 7  # a bucket is within 1/128 of its value
@@ -48,6 +51,7 @@ class LockStat(Struct):
     """``struct lock_class_stats``, of one lock."""
 
     acquired_at: int = i64()
+    waited: int = i64()  # how long its holder had to, ns + 1; 0: the lock was free
     last: int = i32()  # index + 1 of the party that had the lock before
     _hole: int = i32()
     con_bounces: int = i64()
@@ -59,7 +63,21 @@ class LockStat(Struct):
     histograms: int = i64()  # offset from this record of two Histograms, of waits and of holds; 0: none
 
 
+@struct
+class LockHold(Struct):
+    """A lock was taken and given back: times as CLOCK_MONOTONIC has them, ns."""
+
+    acquired: int = i64()
+    released: int = i64()
+    waited: int = i64()  # before; -1: it was free
+    lock: int = i64()  # where its LockStat lies, from the party table
+    site: int = u32()
+    lock_class: int = i32()
+
+
 histogram_at = At(Histogram)
+ring_at = At(Ring)
+hold_at = At(LockHold)
 HISTOGRAM_SIZE = size_of(Histogram)
 
 
@@ -102,6 +120,7 @@ def _clear(times: LockTime) -> None:
 def stat_init(stat: LockStat) -> None:
     """Nothing has happened yet."""
     stat.acquired_at = 0
+    stat.waited = 0
     stat.last = 0
     stat.con_bounces = 0
     stat.acq_bounces = 0
@@ -141,6 +160,7 @@ def stat_contended(me: Party, stat: LockStat, where: int, holder_site: int, wait
             if _count_point(stat.contending_points[i], holder_site):
                 break
     if me.lock_stat != 0:
+        stat.waited = waited + 1
         add_time(stat.waits, waited)
         _count(stat, 0, waited)
         if stat.last != me.index + 1:
@@ -161,15 +181,39 @@ def stat_acquired(me: Party, stat: LockStat) -> None:
 
 
 @core(cold=True)
-def stat_released(me: Party, stat: LockStat) -> None:
-    """It is given back."""
+def stat_released(me: Party, stat: LockStat, where: int, lock_class: int) -> None:
+    """It is given back. ``where`` it was taken."""
     if stat.acquired_at == 0:  # taken before anybody measured
         return
     now = clock_ns()
     held = now - stat.acquired_at
+    if me.lock_ring != 0:
+        _record(me, stat, where, lock_class, now)
     stat.acquired_at = 0
+    stat.waited = 0
     add_time(stat.holds, held)
     _count(stat, 1, held)
     me.nr_locks -= 1
     if me.nr_locks == 0:
         me.hold_ns += now - me.hold_since
+
+
+@core(cold=True)
+def _record(me: Party, stat: LockStat, where: int, lock_class: int, now: int) -> None:
+    """One more hold on record. An interrupt that comes meanwhile, and gives locks back too, has to wait."""
+    irqs_off = me.irqs_off
+    me.irqs_off = 1
+    barrier()
+    ring = ring_at(me, me.lock_ring)
+    slot = ring_reserve(ring)
+    if slot >= 0:
+        hold = hold_at(ring, slot)
+        hold.acquired = stat.acquired_at
+        hold.released = now
+        hold.waited = stat.waited - 1
+        hold.lock = address(stat) - (address(me) - me.index * me.stride)
+        hold.site = where
+        hold.lock_class = lock_class
+        ring_commit(ring)
+    barrier()
+    me.irqs_off = irqs_off

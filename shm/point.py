@@ -97,6 +97,7 @@ class Party(Struct):
     nr_held: Array[int] = array(i32, NR_CONTEXTS)  # entries of held, in checked mode
     held: Array[Held] = array(Held, NR_CONTEXTS * MAX_HELD)  # those of interrupts behind those of tasks
     lockdep: int = fixed(i64)  # offset of the checker's graph from the party table; 0: none
+    lock_ring: int = fixed(i64)  # offset of its ring of LockHolds from here, with lock_stat; 0: none
 
 
 @seam

@@ -10,9 +10,9 @@ import numpy as np
 
 from shm.atomic import load_acquire, store_release
 from shm.core import core
-from shm.struct import Struct, address_of, i64, records_at, struct
+from shm.struct import Struct, address_of, i64, records_at, size_of, struct
 
-__all__ = ["Ring", "ring_commit", "ring_drain", "ring_init", "ring_reserve"]
+__all__ = ["Ring", "ring_bytes", "ring_commit", "ring_drain", "ring_init", "ring_reserve"]
 
 
 @struct
@@ -29,6 +29,11 @@ class Ring(Struct):
 
 
 RING_HEADER = 64
+
+
+def ring_bytes(capacity: int, kind: type[Struct]) -> int:
+    """Bytes of a ring of so many records, a multiple of 64."""
+    return -(-(RING_HEADER + capacity * size_of(kind)) // 64) * 64
 
 
 @core

@@ -159,7 +159,7 @@ def spin_unlock(me: Party, lock: Spinlock) -> None:
     if CHECKED:
         lock_release(me, _position(me, lock), lock.lock_class)
     if me.lock_stat != 0:
-        stat_released(me, lock.stat)
+        stat_released(me, lock.stat, lock.site, lock.lock_class)
     me.lock_site = lock.site  # if we die now, this is what we have
     store_release(lock, "site", 0)
     mine = me.index + 1

@@ -34,7 +34,8 @@ from emu.zone.setup import (
 from emu.zone.zonelist_build import __build_all_zonelists
 from shm.core import CHECKED, as_entries, core, entry
 from shm.lockdep import Lockdep
-from shm.lockstat import HISTOGRAM_SIZE
+from shm.lockstat import HISTOGRAM_SIZE, LockHold
+from shm.ring import ring_bytes
 from shm.spinlock import spin_lock_init
 from shm.struct import size_of
 
@@ -171,6 +172,7 @@ class Layout:
     cma_bitmap: int
     lockdep: int  # the checker of locking rules, in checked mode
     lock_stats: int  # two histograms of each zone->lock and lru_lock
+    lock_rings: int
     irq_stats: int
     size: int
     nr_tasks: int
@@ -192,11 +194,10 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, tuning: "Tuni
         return start
 
     take(size_of(Machine))
-    ring = 64 + ring_capacity * size_of(Event)
     return Layout(
         parties=take((parties + 1) * CPU_SIZE), tasks=take(tasks * TASK_SIZE),
         pagesets=take(zones * parties * PAGESET_SIZE), nodestats=take(shape.nodes * parties * NODESTAT_SIZE),
-        rings=take(parties * (-(-ring // 64) * 64)),
+        rings=take(parties * ring_bytes(ring_capacity, Event)),
         pageblocks=take(shape.max_pfn >> PAGEBLOCK_ORDER),
         page_ext=take(shape.max_pfn * PAGE_EXT_SIZE if tuning.page_debug else 0),
         script=take(script_size), mem_map=take(shape.max_pfn * PAGE_SIZE_OF),
@@ -209,6 +210,7 @@ def lay_out(shape: Shape, *, ring_capacity: int, script_size: int, tuning: "Tuni
         cma_bitmap=take(shape.max_pfn // 32 * SLOT_SIZE),
         lockdep=take(size_of(Lockdep) if CHECKED else 0),
         lock_stats=take(shape.nodes * (MAX_NR_ZONES + 1) * 2 * HISTOGRAM_SIZE if tuning.lock_stat else 0),
+        lock_rings=take(parties * ring_bytes(ring_capacity, LockHold) if tuning.lock_events else 0),
         irq_stats=take(parties * IRQ_STAT_SIZE if tuning.irq_stat else 0),
         size=at, nr_tasks=tasks,
         ring_capacity=ring_capacity, script_size=script_size,
@@ -235,6 +237,7 @@ class Tuning:
     deferred: bool = False  # leave most struct pages for later, as CONFIG_DEFERRED_STRUCT_PAGE_INIT does
     spin_limit: int = 1000  # looks at a lock before parking: some 20 us, less than it takes to wake a process
     lock_stat: bool = False
+    lock_events: bool = False  # with lock_stat: each hold on record
     irq_stat: bool = False
     no_cpuset_cookie: bool = False
     no_zonelist_cookie: bool = False

@@ -20,8 +20,8 @@ from emu.zone.setup import (
     refresh_zone_stat_thresholds, setup_pagesets, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks,
 )  # fmt: skip
 from shm.core import CHECKED
-from shm.lockstat import HISTOGRAM_SIZE
-from shm.ring import Ring, ring_init
+from shm.lockstat import HISTOGRAM_SIZE, LockHold
+from shm.ring import Ring, ring_bytes, ring_init
 from shm.struct import address_of, record_at, size_of
 
 LEAST_FOR_THP = 512 << 8  # pages: 512 MiB
@@ -115,7 +115,7 @@ def _init_lock_stats(m: Machine, at: int) -> None:
 
 def _init_parties(m: Machine, layout: Layout, shape: Shape, tuning: Tuning) -> None:
     base = address_of(m)
-    ring_size = -(-(64 + m.ring_capacity * size_of(Event)) // 64) * 64
+    ring_size, lock_ring_size = ring_bytes(m.ring_capacity, Event), ring_bytes(m.ring_capacity, LockHold)
     for i in range(m.nr_parties):
         cpu = record_at(Cpu, base + m.cpus + i * CPU_SIZE)
         cpu.party.index, cpu.party.stride = i, CPU_SIZE
@@ -126,6 +126,10 @@ def _init_parties(m: Machine, layout: Layout, shape: Shape, tuning: Tuning) -> N
         cpu.online = int(i < m.nr_cpus)
         cpu.work_lock.lock_class = LOCK_CLASS_WORK
         cpu.party.lockdep = layout.lockdep - m.cpus if CHECKED else 0
+        if tuning.lock_events:
+            at = layout.lock_rings + i * lock_ring_size
+            cpu.party.lock_ring = at - (m.cpus + i * CPU_SIZE)
+            ring_init(record_at(Ring, base + at), m.ring_capacity, size_of(LockHold))
         if tuning.irq_stat:
             cpu.irq_stat = layout.irq_stats + i * IRQ_STAT_SIZE - (m.cpus + i * CPU_SIZE)
         cpu.event_ring = m.rings + i * ring_size
