@@ -241,9 +241,9 @@ def rec(name: str, c: str, show: Callable[[Any], Any]) -> Arg:
 
 
 def page(name: str = "pfn") -> Arg:
-    """``pfn_to_page()``"""
+    """``pfn_to_page()``, in C as libtraceevent evaluates it right: the shift first."""
     return Arg(
-        name, f"(void *)({VMEMMAP_START:#x}UL + ({{}} << {STRUCT_PAGE_SHIFT}))",
+        name, f"(void *)(({{}} << {STRUCT_PAGE_SHIFT}) + {VMEMMAP_START:#x}UL)",
         lambda pfn: (VMEMMAP_START + (pfn << STRUCT_PAGE_SHIFT)) & 0xFFFFFFFFFFFFFFFF,
     )  # fmt: skip
 

@@ -28,7 +28,10 @@ CLOCK_MONOTONIC = 1
 RECORD = struct.Struct("<IHH")  # struct perf_event_header: type, misc, size
 RECORD_MMAP, RECORD_LOST, RECORD_COMM, RECORD_SAMPLE = 1, 2, 3, 9
 MISC_KERNEL = 1
-TEXT, TEXT_SIZE = 0xFFFFFFFF81000000, 0x1000000  # _text of x86-64; perf kmem crashes without a map of the kernel
+# _text of x86-64. perf kmem crashes without a map of the kernel. Of one page: what lies in the map gets the names that
+# the functions of the kernel have that perf itself runs on.
+TEXT, TEXT_SIZE = 0xFFFFFFFF81000000, 0x1000
+NOWHERE = TEXT + TEXT_SIZE  # the address of the sampled instruction
 SAMPLE = np.dtype([
     ("type", "<u4"), ("misc", "<u2"), ("size", "<u2"), ("identifier", "<u8"), ("ip", "<u8"), ("pid", "<u4"),
     ("tid", "<u4"), ("time", "<u8"), ("cpu", "<u4"), ("res", "<u4"), ("period", "<u8"), ("raw_size", "<u4"),
@@ -107,9 +110,9 @@ def _sample_heads(stream: Stream, batch: Batch) -> Rows:
     heads = np.zeros(len(batch.index), SAMPLE)
     size, pid = _sample_size(batch), stream.pid[batch.index]
     values = {
-        "type": RECORD_SAMPLE, "misc": MISC_KERNEL, "size": size, "identifier": _identifier(batch.type.id), "ip": TEXT,
-        "pid": pid, "tid": pid, "time": stream.ts[batch.index], "cpu": stream.cpu[batch.index], "period": 1,
-        "raw_size": size - SAMPLE.itemsize,
+        "type": RECORD_SAMPLE, "misc": MISC_KERNEL, "size": size, "identifier": _identifier(batch.type.id),
+        "ip": NOWHERE, "pid": pid, "tid": pid, "time": stream.ts[batch.index], "cpu": stream.cpu[batch.index],
+        "period": 1, "raw_size": size - SAMPLE.itemsize,
     }  # fmt: skip
     for name, value in values.items():
         heads[name] = value

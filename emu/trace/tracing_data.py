@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from emu.trace.event_type import EventType, format_text
+from emu.trace.types.vmscan import SYMBOLS
 
 __all__ = ["PAGE_HEADER", "PAGE_SIZE", "tracing_data"]
 
@@ -35,17 +36,18 @@ HEADER_EVENT = """\
 \ttime_stamp : type == 31
 \tdata max type_len  == 28
 """
+KALLSYMS = "".join(f"{at:016x} t {name}\n" for at, name in SYMBOLS.items()).encode()
 
 
 def tracing_data(version: str, types: Iterable[EventType], comms: Mapping[int, str]) -> bytes:
-    """Formats of the events, no symbols, no printk formats, and the names of the tasks."""
+    """Formats of the events, symbols, no printk formats, and the names of the tasks."""
     parts = [
         MAGIC, version.encode(), b"\0", struct.pack("<BBI", LITTLE_ENDIAN, LONG_SIZE, PAGE_SIZE),
         b"header_page\0", _sized(HEADER_PAGE),
         b"header_event\0", _sized(HEADER_EVENT),
         struct.pack("<I", 0),  # formats of ftrace's own events
         _formats(types),
-        struct.pack("<I", 0),  # /proc/kallsyms
+        struct.pack("<I", len(KALLSYMS)), KALLSYMS,
         struct.pack("<I", 0),  # printk_formats
         _sized("".join(f"{pid} {comm}\n" for pid, comm in sorted(comms.items()))),
     ]  # fmt: skip

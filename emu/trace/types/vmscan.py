@@ -36,7 +36,7 @@ from emu.zone.event import (
 )  # fmt: skip
 from emu.zone.slab_types import SLAB_CACHE_NAMES
 
-__all__ = ["VMSCAN"]
+__all__ = ["SYMBOLS", "VMSCAN"]
 
 RECLAIM_FLAGS = (
     ("RECLAIM_WB_ANON", 1), ("RECLAIM_WB_FILE", 2), ("RECLAIM_WB_MIXED", 0x10), ("RECLAIM_WB_SYNC", 4),
@@ -46,6 +46,9 @@ ANON, ASYNC = 1, 8
 LRU_NAMES = dict(enumerate(("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")))
 SHRINKERS = 0xFFFF888000000000  # made up: a cache has a struct shrinker here, a page each...
 SCAN_OBJECTS = 0xFFFFFFFF81200000  # ...and its function there
+FUNCTION_SIZE = 0x1000
+SYMBOLS = {SCAN_OBJECTS + i * FUNCTION_SIZE: f"{cache}_scan" for i, cache in enumerate(SLAB_CACHE_NAMES)}
+"""What ``/proc/kallsyms`` would say of them."""
 
 ORDER = integer("order", col("order"))
 RECLAIMED = (ulong("nr_reclaimed", col("a")),)
@@ -123,12 +126,12 @@ def shrink_active() -> EventType:
 
 def shrinker(offset: int) -> Source:
     """An address for each cache."""
-    return lambda rows, _: ((rows["b"] >> 48 & 0xFF) * 0x1000).astype("u8") + offset
+    return lambda rows, _: ((rows["b"] >> 48 & 0xFF) * FUNCTION_SIZE).astype("u8") + offset
 
 
 def scan_objects() -> Arg:
     """``%pS`` of the shrinker's function."""
-    words = {SCAN_OBJECTS + i * 0x1000: f"{cache}_scan+0x0/0x1000" for i, cache in enumerate(SLAB_CACHE_NAMES)}
+    words = {at: f"{function}+0x0/{FUNCTION_SIZE:#x}" for at, function in SYMBOLS.items()}
     return rec("shrink", "{}", lambda at: words.get(at, f"{at:#x}"))
 
 
