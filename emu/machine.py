@@ -34,6 +34,7 @@ from emu.daemons import daemons_idle, daemons_of
 from emu.death import Child, Death, examine, waits_for
 from emu.hotplug import Hotplug
 from emu.programs import load_all
+from emu.trace.recorder import Recorder
 from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
@@ -62,6 +63,8 @@ __all__ = [
 log = logging.getLogger("emu.machine")
 
 CMD_ALLOC, CMD_FREE, CMD_WORKLOAD, CMD_ORDERED, CMD_FREE_RUN, CMD_SALVAGE = 1, 2, 3, 4, 5, 6
+TRACE_RING_CAPACITY = 1 << 17  # some 20 ms of a CPU at full speed
+PUMP_NS, RECORDING_PUMP_NS = 10_000_000, 2_000_000  # how often the rings are emptied
 SOFT_LOCKUP_S = 20.0  # the kernel's default: twice watchdog_thresh
 STOP_S = 3.0
 
@@ -97,7 +100,7 @@ class Machine:
     """A machine with its processes. Use as a context manager."""
 
     def __init__(
-        self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = RING_CAPACITY,
+        self, config: MachineConfig | None = None, *, state: State | None = None, ring_capacity: int = 0,
         script_size: int = 0, handlers: dict[int, Handler] | None = None, progress: Progress | None = None,
         daemons: bool = True, processes: int | None = None, harmless: Iterable[int] = (), **values: Any,
     ) -> None:  # fmt: skip
@@ -105,12 +108,15 @@ class Machine:
 
         ``processes``: as many as CPUs unless given (a process may play several CPUs in ordered scripts).
         ``harmless``: commands that may be cut short by the end of their CPU, if ``on_death`` is "offline".
+        ``ring_capacity``: events that a process can have waiting to be read, a power of two; 0: more with tracing on.
         """
         self.config = config or make_config(values, "machine")
+        ring_capacity = ring_capacity or (TRACE_RING_CAPACITY if self.config.trace else RING_CAPACITY)
         self.children: list[Child] = []
         self.deaths: list[tuple[int, Death]] = []  # when they were noticed (CLOCK_MONOTONIC ns)
         self.events: list[np.ndarray[Any, Any]] = []
         self.keep_events = False
+        self.recorder: Recorder | None = None  # gets all that comes out of the rings
         self.soft_lockup_s = 0.0  # when a CPU is said to be stuck; 0: SOFT_LOCKUP_S
         self._on_report: Callable[[Any], None] | None = None
         self._handlers = {CMD_ALLOC: _alloc, CMD_FREE: _free, CMD_SALVAGE: _salvage, **(handlers or {})}
@@ -294,9 +300,13 @@ class Machine:
             events = ring_drain(ring, Event)
             if self.keep_events:
                 self.events.append(events)
+            if self.recorder is not None:
+                self.recorder.take(index, events, ring.lost)
             if self.on_report is not None:
                 for event in events[np.isin(events["kind"], REPORTS)]:
                     self.on_report(event)
+        if self.recorder is not None:
+            self.recorder.take_holds()
         if vm.reports_printed != reports:
             store_release(vm, "reports_printed", reports)
             futex_wake(vm, "reports_printed", 0x7FFFFFFF, 0xFFFFFFFF)
@@ -320,7 +330,8 @@ class Machine:
                 return
             if time.monotonic() > deadline:
                 raise MachineError(f"no answer within {timeout:g} s")
-            futex_wait(self.m, "parent_bell", bell, 0xFFFFFFFF, clock_ns() + 10_000_000)
+            every = PUMP_NS if self.recorder is None else RECORDING_PUMP_NS
+            futex_wait(self.m, "parent_bell", bell, 0xFFFFFFFF, clock_ns() + every)
 
     def wait_for(self, done: Callable[[], bool], timeout: float = 30.0) -> None:
         """Wait until something is so, supervising meanwhile."""

@@ -77,12 +77,14 @@ class Replay:
 
     def __init__(
         self, trace: Trace, *, order: str = "trace", cpus: int = 0, before: State | None = None,
-        values: dict[str, Any] | None = None, progress: Progress | None = None,
+        values: dict[str, Any] | None = None, record: bool = False, progress: Progress | None = None,
     ) -> None:  # fmt: skip
+        """``record``: with trace points on."""
         self.trace, self.order = trace, order
         count = cpus or (len(before["cpu_node"]) if before else max(trace.cpus, 1))
         self.plan: Plan = plan_replay(trace, count, known_before=before is not None)
-        config = make_config({"cpus": count}, "machine") if before else self._config(count, values or {})
+        more = {**(values or {}), "trace": record}
+        config = make_config({"cpus": count, "trace": record}, "machine") if before else self._config(count, more)
         tables = len(self.plan.ops) * ops.REPLAY_OP_SIZE + self.plan.handles * HANDLE_SIZE + count * ops.RESULT_SIZE
         handlers: dict[int, Handler] = {CMD_REPLAY: _replay}
         self.machine = Machine(

@@ -66,6 +66,9 @@ def ring_drain(ring: Ring, kind: type[Struct]) -> np.ndarray[Any, Any]:
     """Take all complete records out, oldest first (the reader's side, in Python)."""
     head, tail = load_acquire(ring, "head"), ring.tail
     slots = records_at(kind, address_of(ring) + RING_HEADER, ring.capacity)
-    taken: np.ndarray[Any, Any] = slots[np.arange(tail, head) & (ring.capacity - 1)].copy()
+    first, count = tail & (ring.capacity - 1), head - tail
+    taken: np.ndarray[Any, Any] = np.concatenate(
+        (slots[first : first + count], slots[: max(first + count - len(slots), 0)])
+    )
     store_release(ring, "tail", head)
     return taken

@@ -39,6 +39,7 @@ class Facts:
     zones: tuple[ZoneFacts, ...] = ()
     parties: tuple[TaskFacts, ...] = ()
     tasks: tuple[TaskFacts, ...] = ()
+    sites: dict[int, str] = field(default_factory=dict)  # names of places in the code, by their numbers
     config: dict[str, object] = field(default_factory=dict)
 
     def pids(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,115 @@
+"""``--record FILE``: what comes out of a machine's rings goes into a file (see :mod:`emu.trace.recording`)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+import msgpack
+import numpy as np
+
+from emu.trace.recording import EVENT_CHUNK, FORMAT, HOLD_CHUNK, VERSION, layouts
+from emu.zone.init import party_of, zones_of
+from emu.zone.mmzone import CPU_SIZE, Machine
+from emu.zone.report import comm, task_comm
+from emu.zone.sched import TASK_SIZE, Task
+from shm.lockstat import LockHold
+from shm.point import site_names
+from shm.ring import Ring, ring_drain
+from shm.struct import address_of, record_at
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """A file that appears when everything has been written. The machine gives it what it drains.
+
+    It is complete whatever ends the run: what a machine that died had in its rings is in it.
+    """
+
+    def __init__(self, m: Machine, path: Path, *, seed: int, workload: str, config: dict[str, Any]) -> None:
+        self.m, self.path = m, path
+        self.events = self.lost = self.holds = self.lost_holds = 0
+        self._lost_of: dict[tuple[str, int], int] = {}
+        self._packer = msgpack.Packer()
+        # beside the file, so that it can be renamed
+        self._file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed, or removed, below
+            dir=path.parent, prefix=f".{path.name}-", delete=False
+        )
+        self._put({
+            "format": FORMAT, "version": VERSION, "layouts": layouts(), "clock": "CLOCK_MONOTONIC", "seed": seed,
+            "workload": workload, "facts": {**facts_of(m), "config": config},
+        })  # fmt: skip
+
+    def take(self, party: int, events: np.ndarray[Any, Any], lost: int) -> None:
+        """Events of a party's ring. ``lost``: how many it has lost so far."""
+        self.lost += self._chunk(EVENT_CHUNK, party, events, lost)
+        self.events += len(events)
+
+    def take_holds(self) -> None:
+        """What the rings of locks hold."""
+        for party in range(self.m.nr_parties):
+            offset = party_of(self.m, party).party.lock_ring
+            if offset:
+                ring = record_at(Ring, address_of(self.m) + self.m.cpus + party * CPU_SIZE + offset)
+                holds = ring_drain(ring, LockHold)
+                self.lost_holds += self._chunk(HOLD_CHUNK, party, holds, ring.lost)
+                self.holds += len(holds)
+
+    def close(self) -> None:
+        """Write the end, and let the file appear."""
+        counts = {"events": self.events, "lost": self.lost, "holds": self.holds, "lost_holds": self.lost_holds}
+        self._put({**counts, "tasks": tasks_of(self.m)})
+        self._file.close()
+        new = Path(self._file.name)
+        new.chmod(0o644)
+        new.replace(self.path)
+
+    def discard(self) -> None:
+        """There is to be no file."""
+        self._file.close()
+        Path(self._file.name).unlink(missing_ok=True)
+
+    def line(self) -> str:
+        """What was recorded, in words."""
+        lost = (
+            f", {self.lost:,} lost ({self.lost / max(self.lost + self.events, 1):.1%})" if self.lost else ", none lost"
+        )
+        holds = f"; {self.holds:,} holds of locks, {self.lost_holds:,} lost" if self.holds or self.lost_holds else ""
+        return f"recorded: {self.path}: {self.events:,} events{lost}{holds}"
+
+    def summary(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "file": str(self.path), "events": self.events, "lost": self.lost, "holds": self.holds,
+            "lost_holds": self.lost_holds,
+        }  # fmt: skip
+
+    def _chunk(self, what: str, party: int, records: np.ndarray[Any, Any], lost: int) -> int:
+        fresh = lost - self._lost_of.get((what, party), 0)
+        if len(records) or fresh:
+            self._put([what, party, fresh, records.tobytes()])
+            self._lost_of[what, party] = lost
+        return fresh
+
+    def _put(self, what: Any) -> None:
+        self._file.write(self._packer.pack(what))
+
+
+def facts_of(m: Machine) -> dict[str, Any]:
+    """What must be known of a machine, as plain data (:class:`emu.trace.facts.Facts`)."""
+    parties = range(m.nr_parties)
+    return {
+        "nr_cpus": m.nr_cpus,
+        "cpu_node": [int(party_of(m, i).node) for i in range(m.nr_cpus)],
+        "zones": [[z.node, z.zid, z.zone_start_pfn, z.spanned_pages] for z in zones_of(m)],
+        "parties": [[comm(m, i), int(party_of(m, i).party.pid)] for i in parties],
+        "sites": dict(site_names()),
+    }
+
+
+def tasks_of(m: Machine) -> list[list[Any]]:
+    """Names and pids of all tasks."""
+    base = address_of(m) + m.tasks
+    return [[task_comm(m, i), int(record_at(Task, base + i * TASK_SIZE).pid)] for i in range(m.nr_tasks)]
