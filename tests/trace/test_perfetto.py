@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from emu.trace.event_type import EventType
+from emu.trace.from_recording import stream_of as stream_of_recording
 from emu.trace.perfetto import perfetto_trace
 from emu.trace.perfetto_tracks import track_packets
 from emu.trace.protobuf import MissingLibraryError, proto
+from tests.trace.recordings import every_kind
 from tests.trace.streams import (
     ALLOC,
     BEGIN,
@@ -83,6 +85,30 @@ def test_what_perfetto_does_not_know_is_generic() -> None:
     assert retry.generic.event_name == "compact_retry" and fields == [("order", 3), ("pid", -1)]
     assert sleep.WhichOneof("event") == "mm_vmscan_kswapd_sleep" and sleep.mm_vmscan_kswapd_sleep.nid == 0
     assert victim.mark_victim.pid == 4
+
+
+def test_every_type_fits() -> None:
+    """Each field that Perfetto knows holds what ours may hold, and has our number."""
+    recording = every_kind()
+    stream = stream_of_recording(recording)
+    found = [event for bundle in bundles(parsed(b"".join(perfetto_trace(stream)))) for event in bundle.event]
+    assert len(found) == len(recording.events)
+    by_ts = {event.timestamp: event for event in found}
+    for batch in stream.batches:
+        if batch.type.system == "lock":
+            continue
+        for i, row in zip(batch.index.tolist(), batch.fields(), strict=True):
+            event = by_ts[stream.ts[i]]
+            ours = dict(zip((field.name for field in batch.type.fields), row, strict=True))
+            if event.WhichOneof("event") == "generic":
+                assert event.generic.event_name == batch.type.name
+                theirs = {f.name: getattr(f, f.WhichOneof("value")) for f in event.generic.field}
+                assert theirs == ours
+            else:
+                message = getattr(event, batch.type.name)
+                theirs = {field.name: value for field, value in message.ListFields()}
+                assert theirs == {name: ours[name] for name in theirs} and theirs.keys() <= ours.keys()
+                assert batch.type.name == "mark_victim" or all(hasattr(message, name) for name in ours)
 
 
 # --- tracks -----------------------------------------------------------------------------------------------------------
