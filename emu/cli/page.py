@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,13 +63,25 @@ class PageFile:
 
         return both
 
+    @contextmanager
+    def even_if_it_ends(self, machine: Machine, title: str, config: Mapping[str, Any]) -> Iterator[None]:
+        """Write it also of a machine that panics or loses a CPU, and let the error go on."""
+        from emu.machine import MachineError
+
+        try:
+            yield
+        except MachineError as err:
+            for line in self.write(machine, title, config, {}, [], ended=str(err)):
+                typer.echo(line, err=True)
+            raise
+
     def write(
         self, machine: Machine, title: str, config: Mapping[str, Any], totals: Mapping[str, Any],
-        problems: Sequence[str], locks: Sequence[ClassMeasure] | None = None,
+        problems: Sequence[str], locks: Sequence[ClassMeasure] | None = None, ended: str = "",
     ) -> list[str]:  # fmt: skip
         """Whole or not at all, while the machine's memory is still there. Returns the line that says so.
 
-        ``locks``: as the command measured them; else as they are now.
+        ``locks``: as the command measured them; else as they are now. ``ended``: why the run broke off.
         """
         if self.path is None or self.recorder is None:
             return []
@@ -80,7 +93,7 @@ class PageFile:
         classes = measure_locks(machine.m) if locks is None else locks
         page = Page(
             title, _command(config.get("seed")), _facts(config), totals, slowpath_total(machine.m),
-            [_lock_row(one) for one in classes], problems, explained,
+            [_lock_row(one) for one in classes], problems, explained, ended,
         )  # fmt: skip
         write_whole(self.path, render(page, self.recorder.finish()))
         return [f"page: {self.path}"]

@@ -28,6 +28,7 @@ from emu.cli.common import (
 )  # fmt: skip
 from emu.cli.complete import workloads
 from emu.cli.page import PageFile, PageOption, facts_of
+from emu.cli.recorded import Record, Recorded
 
 if TYPE_CHECKING:
     from emu.run import WorkloadReport
@@ -72,7 +73,8 @@ def run(
         list[str] | None,
         typer.Option(metavar="ID", help="A race that 5.10.262 has a fix for and this machine lacks; repeatable.")
     ] = None,
-    report: PageOption = None, out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
+    record: Record = None, report: PageOption = None, out: Out = Path("emu-report"), as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Boot a machine and run a workload on all its CPUs."""
     from emu.live import CompileProgress, Screen
@@ -92,17 +94,21 @@ def run(
         operations=operations,
         seed=seed,
         lock_stat=lock_stat or None,
+        trace=record is not None or None,
         on_death=on_death,
         fix=fix or None,
         unfix=unfix or None,
     )
-    page = PageFile(report)
+    page, title = PageFile(report), f"emu run: {config.workload} on {config.cpus} CPUs"
     with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
         log_reports(work.machine)
         with Screen(
             work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json
         ) as screen:
-            result = work.run(tick=page.watch(work.machine, work.parts_by_cpu(), work.failed, screen))
+            tick = page.watch(work.machine, work.parts_by_cpu(), work.failed, screen)
+            recorded = Recorded(work.machine, record, config.workload)
+            with page.even_if_it_ends(work.machine, title, facts_of(config)), recorded:
+                result = work.run(tick=tick)
         lines = [
             (
                 f"{config.workload}: {result.ops:,} operations on {config.cpus} CPUs in {result.seconds:.2f} s, "
@@ -119,9 +125,9 @@ def run(
 
             summary["deviations"] = deviation_words(bits)
             lines.insert(0, f"differs from 5.10.262: {', '.join(summary['deviations'])}")
+        recorded.report(summary, lines)
         if report:
             summary["page"] = str(report)
-        title = f"emu run: {config.workload} on {config.cpus} CPUs"
         finish(
             summary, lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",
@@ -161,12 +167,13 @@ def replay(
         Path | None, typer.Option(metavar="FILE", help="State it began in (before.json.gz of a case).")
     ] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
-    out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
+    record: Record = None, out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run a recorded kernel trace on CPU processes."""
     _replay(
-        trace, order, before, cpus, memory, node, sysctl, boot, out, as_json, quiet, f"emu check {out}/state.json.gz"
-    )
+        trace, order, before, cpus, memory, node, sysctl, boot, record, out, as_json, quiet,
+        f"emu check {out}/state.json.gz",
+    )  # fmt: skip
 
 
 @app.command()
@@ -175,13 +182,15 @@ def demo(out: Out = Path("emu-report"), as_json: Json = False, quiet: Quiet = Fa
     from emu.replay import DEMO
 
     _replay(
-        DEMO[0], "trace", None, 4, None, ["256M", "256M"], None, None, out, as_json, quiet, "emu run --cpus 4 --mem 1G"
-    )
+        DEMO[0], "trace", None, 4, None, ["256M", "256M"], None, None, None, out, as_json, quiet,
+        "emu run --cpus 4 --mem 1G",
+    )  # fmt: skip
 
 
 def _replay(
     trace: Path, order: str, before: Path | None, cpus: int | None, memory: str | None, node: list[str] | None,
-    sysctl: list[str] | None, boot: list[str] | None, out: Path, as_json: bool, quiet: bool, follow: str,
+    sysctl: list[str] | None, boot: list[str] | None, record: Path | None, out: Path, as_json: bool, quiet: bool,
+    follow: str,
 ) -> None:  # fmt: skip
     from emu.live import CompileProgress, Screen, console
     from emu.replay import Replay, read_state
@@ -199,12 +208,14 @@ def _replay(
     given = {"memory": memory, "nodes": node, "sysctl": sysctl, "boot": boot}
     values = {k: v for k, v in base.model_dump().items() if given.get(k)}
     job = Replay(
-        recorded, order=order, cpus=0 if before else base.cpus, before=state, values=values,
+        recorded, order=order, cpus=0 if before else base.cpus, before=state, values=values, record=record is not None,
         progress=CompileProgress(quiet or as_json),
     )  # fmt: skip
     with Stoppable(), job.machine:
         log_reports(job.machine)
-        with Screen(job.machine, f"replay {trace.name}", job.plan.events, job.done, quiet or as_json) as screen:
+        title = f"replay {trace.name}"
+        recording = Recorded(job.machine, record, title)
+        with recording, Screen(job.machine, title, job.plan.events, job.done, quiet or as_json) as screen:
             report = job.run(tick=screen)
         skipped = {**report.skipped, **report.not_replayed}
         why = "; ".join(f"{n:,} {reason}" for reason, n in skipped.items() if n) or "none"
@@ -219,7 +230,9 @@ def _replay(
             ),
             f"lines not replayed: {why}",
         ]
-        finish(dataclasses.asdict(report), lines, job.machine.board, out, as_json, follow)
+        summary = dataclasses.asdict(report)
+        recording.report(summary, lines)
+        finish(summary, lines, job.machine.board, out, as_json, follow)
 
 
 @app.command()

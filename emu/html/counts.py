@@ -158,16 +158,29 @@ def count_blocks(m: Machine, table: Count, cells: Cell, first: int, last: int) -
 
 
 @core
-def move_to_held(m: Machine, cell: Cell, pfn: int, pages: int) -> None:
-    """Pages of a workload's block were counted as somebody's: they are the workload's. Those behind the first of a
-    block that isn't compound look as if they were on a pcp list."""
+def move_to_held(cell: Cell, in_use: int, listed: int) -> None:
+    """Pages were counted as nobody's, or as if they were on a pcp list: they are the workload's."""
+    other, pcp = min(in_use, cell.owners[OTHER]), min(listed, cell.owners[PCP])
+    cell.owners[OTHER] -= other
+    cell.owners[PCP] -= pcp
+    cell.owners[HELD] += other + pcp
+
+
+@core
+def count_slot(m: Machine, table: Count, cells: Cell, counts: Count, pfn: int, order: int) -> None:
+    """One block of a workload. Pages behind the first of a block that isn't compound have no reference, so they look
+    as if they were on a pcp list."""
     head = page_record(m, pfn_to_page(m, pfn))
-    first = pages if head.page_flags & PG_head != 0 or pages == 1 else 1
-    taken = min(first, cell.owners[OTHER])
-    cell.owners[OTHER] -= taken
-    rest = min(pages - first, cell.owners[PCP])
-    cell.owners[PCP] -= rest
-    cell.owners[HELD] += taken + rest
+    if owner_of(head) != OTHER:  # it has changed hands since
+        return
+    pages = min(1 << order, PAGEBLOCK_NR_PAGES)
+    in_use = pages if head.page_flags & PG_head != 0 else 1
+    for part in range(pfn, pfn + (1 << order), pages):
+        at = count_at(table, (part >> PAGEBLOCK_ORDER) * COUNT_SIZE).n
+        if at >= 0:
+            count_at(counts, at * COUNT_SIZE).n += pages
+            move_to_held(cell_at(cells, at * CELL_SIZE), in_use, pages - in_use)
+        in_use = pages if in_use == pages else 0
 
 
 @entry
@@ -177,14 +190,8 @@ def count_slots(m: Machine, table: Count, cells: Cell, counts: Count, slots: int
     for i in range(nr_slots):
         slot = slot_at(m, slots + i * SLOT_SIZE)
         pfn, order = slot.pfn, slot.order
-        if pfn < 0 or pfn >= m.max_pfn or order < 0 or order >= MAX_ORDER:
-            continue
-        pages = min(1 << order, PAGEBLOCK_NR_PAGES)
-        for part in range(pfn, pfn + (1 << order), pages):
-            at = count_at(table, (part >> PAGEBLOCK_ORDER) * COUNT_SIZE).n
-            if at >= 0:
-                count_at(counts, at * COUNT_SIZE).n += pages
-                move_to_held(m, cell_at(cells, at * CELL_SIZE), part, pages)
+        if 0 <= pfn < m.max_pfn and 0 <= order < MAX_ORDER:
+            count_slot(m, table, cells, counts, pfn, order)
 
 
 COUNT_ENTRIES = as_entries(count_blocks, count_slots)

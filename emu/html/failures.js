@@ -19,18 +19,20 @@ function openFailure(i) {
 }
 
 function startFailures() {
-  const failed = data.marks["failed allocation"].reduce((sum, n) => sum + n, 0), told = data.incidents.filter((one) => one.kind === "failure").length;
+  const sum = (name) => data.marks[name].reduce((a, b) => a + b, 0), reports = (kind) => data.incidents.filter((one) => one.kind === kind).length;
+  const failed = sum("failed allocation"), told = reports("failure"), killed = sum("OOM kill");
   const list = at("failure-list");
-  if (!failed && !data.incidents.length) return list.replaceChildren(make("p", { class: "good" }, "No allocation failed, and the OOM killer was not called."));
+  if (!failed && !killed && !data.incidents.length) return list.replaceChildren(make("p", { class: "good" }, "No allocation failed, and the OOM killer was not called."));
   const quiet = failed > told ? " The others were not: their callers asked for silence (__GFP_NOWARN), or the kernel's rate limit swallowed them." : "";
   list.append(make("p", {}, `${count(failed)} allocations of the workload failed; ${count(told)} failures were reported.${quiet}`));
+  if (killed) list.append(make("p", {}, `The OOM killer took ${count(killed)} processes and wrote ${count(reports("oom"))} reports: the kernel's rate limit allows 10 in 5 seconds.`));
   if (data.left_out) list.append(make("p", {}, `${count(data.left_out)} more reports were left out.`));
   const table = make("table", { class: "rows" }, make("thead", {}, make("tr", {}, ...["time", "what", "verdict"].map((name) => make("th", { scope: "col" }, name)))));
   const body = table.appendChild(make("tbody"));
   data.incidents.forEach((one, i) => {
     const link = make("a", { href: `#failure-${i}` }, one.text.split("\n")[0].split(", mode")[0].split(": gfp_mask")[0]);
     link.addEventListener("click", (event) => { event.preventDefault(); openFailure(i); });
-    body.append(make("tr", {}, make("td", {}, seconds(one.t)), make("td", {}, link), make("td", {}, one.verdict || "")));
+    body.append(make("tr", {}, make("td", { class: "time" }, seconds(one.t)), make("td", {}, link), make("td", {}, one.verdict || "")));
   });
   if (data.incidents.length) list.append(make("div", { class: "scroll" }, table), ...data.incidents.map(failure));
 }

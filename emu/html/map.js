@@ -34,9 +34,9 @@ function scale(share) {
 
 function geometry(board) {
   const width = board.figure.clientWidth, n = board.zone.count;
-  const step = n <= 700 ? 17 : n <= 2100 ? 12 : 9;
-  const columns = Math.max(8, Math.floor(width / step / 8) * 8);
-  return { step, columns, rows: Math.ceil(n / columns) };
+  const wished = n <= 160 ? 26 : n <= 700 ? 18 : n <= 2100 ? 12 : 9;
+  const columns = Math.max(8, Math.round(width / wished / 8) * 8); // so that rows begin at round addresses
+  return { step: Math.min(wished, Math.floor(width / columns)), columns, rows: Math.ceil(n / columns) };
 }
 
 function paint(board) {
@@ -46,7 +46,7 @@ function paint(board) {
   canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d"), parts = painters[at("mode").value];
   context.scale(ratio, ratio);
-  context.font = "600 9px ui-monospace, monospace"; context.textAlign = "center"; context.textBaseline = "middle";
+  context.font = `600 ${board.at.step >= 20 ? 12 : 10}px ui-monospace, monospace`; context.textAlign = "center"; context.textBaseline = "middle";
   for (let i = 0; i < board.zone.count; i++) {
     const cell = board.zone.first + i, x = (i % columns) * step, y = Math.floor(i / columns) * step, side = step - 1, pages = pagesOf(cell);
     context.fillStyle = css("--empty");

@@ -40,6 +40,7 @@ class Page:
     locks: Sequence[Mapping[str, Any]]
     problems: Sequence[str]  # that validation found
     explain: Callable[[str], Explained | None] = field(repr=False)  # a report's text
+    ended: str = ""  # what broke the run off: a panic, a CPU that died
 
 
 def render(page: Page, recording: Recording) -> str:
@@ -55,9 +56,9 @@ def render(page: Page, recording: Recording) -> str:
     parts = {
         "title": html.escape(page.title),
         "command": html.escape(shlex.join(page.command)),
-        "verdict": _verdict(page.problems),
-        "machine": _rows(page.machine),
-        "totals": _rows(page.totals),
+        "verdict": _verdict(page),
+        "machine": _facts("The machine", page.machine),
+        "totals": _facts("What was done", page.totals),
         "style": (HERE / "page.css").read_text(),
         "plotly": get_plotlyjs(),
         "script": "\n".join((HERE / name).read_text() for name in SCRIPTS),
@@ -72,17 +73,23 @@ def render(page: Page, recording: Recording) -> str:
     return "".join(out)
 
 
-def _verdict(problems: Sequence[str]) -> str:
-    if not problems:
+def _verdict(page: Page) -> str:
+    if page.ended:
+        return f'<p class="bad">The machine ended before its time: {html.escape(page.ended)}</p>'
+    if not page.problems:
         return '<p class="good">validate: clean. All invariants of the allocator hold at the end.</p>'
-    items = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems[:50])
-    return f'<div class="bad"><p>validate: {len(problems)} problems</p><ul>{items}</ul></div>'
+    items = "".join(f"<li>{html.escape(problem)}</li>" for problem in page.problems[:50])
+    return f'<div class="bad"><p>validate: {len(page.problems)} problems</p><ul>{items}</ul></div>'
 
 
-def _rows(values: Mapping[str, Any]) -> str:
-    return "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(_said(value))}</td></tr>" for name, value in values.items()
+def _facts(title: str, values: Mapping[str, Any]) -> str:
+    if not values:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(_said(value))}</td></tr>'
+        for name, value in values.items()
     )
+    return f'<div><h3>{title}</h3><table class="facts">{rows}</table></div>'
 
 
 def _said(value: Any) -> str:
