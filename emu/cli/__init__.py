@@ -19,12 +19,13 @@ from emu.cli import (
     stress_lock,
     stress_oversubscribe,
     stress_slowpath,
+    trace,
 )
 from emu.cli.common import UsageError, app
 
 __all__ = [
     "app", "ctl", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run", "stress_all",
-    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath",
+    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "trace",
 ]  # fmt: skip
 
 
@@ -39,7 +40,9 @@ def main() -> None:
         from emu.config import ConfigError
         from emu.machine import MachineError
         from emu.race.scenario import ScenarioError
+        from emu.trace.convert import ConvertError
         from emu.trace.protobuf import MissingLibraryError
+        from emu.trace.recording import RecordingError
         from emu.workload.case import CaseError
         from emu.workload.trace import TraceError
         from emu.zone.boot import ShapeError
@@ -52,7 +55,7 @@ def main() -> None:
             raise SystemExit(1) from None
         known = (
             UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError,
-            MissingLibraryError, OSError,
+            MissingLibraryError, RecordingError, ConvertError, OSError,
         )  # fmt: skip
         if not isinstance(err, known):
             raise

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgpack
 import numpy as np
 
 from emu.trace.recording import EVENT_CHUNK, FORMAT, HOLD_CHUNK, VERSION, layouts
+from emu.trace.whole import WholeFile
 from emu.zone.init import party_of, zones_of
 from emu.zone.mmzone import CPU_SIZE, Machine
 from emu.zone.report import comm, task_comm
@@ -33,10 +33,7 @@ class Recorder:
         self.events = self.lost = self.holds = self.lost_holds = 0
         self._lost_of: dict[tuple[str, int], int] = {}
         self._packer = msgpack.Packer()
-        # beside the file, so that it can be renamed
-        self._file: IO[bytes] = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed, or removed, below
-            dir=path.parent, prefix=f".{path.name}-", delete=False
-        )
+        self._file = WholeFile(path)
         self._put({
             "format": FORMAT, "version": VERSION, "layouts": layouts(), "clock": "CLOCK_MONOTONIC", "seed": seed,
             "workload": workload, "facts": {**facts_of(m), "config": config},
@@ -61,15 +58,11 @@ class Recorder:
         """Write the end, and let the file appear."""
         counts = {"events": self.events, "lost": self.lost, "holds": self.holds, "lost_holds": self.lost_holds}
         self._put({**counts, "tasks": tasks_of(self.m)})
-        self._file.close()
-        new = Path(self._file.name)
-        new.chmod(0o644)
-        new.replace(self.path)
+        self._file.keep()
 
     def discard(self) -> None:
         """There is to be no file."""
-        self._file.close()
-        Path(self._file.name).unlink(missing_ok=True)
+        self._file.discard()
 
     def line(self) -> str:
         """What was recorded, in words."""

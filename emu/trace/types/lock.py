@@ -22,7 +22,7 @@ LOCK_ROW = np.dtype([
 ])  # fmt: skip
 KIND = 128  # from here on; the kinds of emu.zone.event are below
 ACQUIRE, CONTENDED, ACQUIRED, RELEASE = range(KIND, KIND + 4)
-LOCKS = 0xFFFF888000000000  # the direct mapping of x86-64, as if the machine's segment lay at its beginning
+LOCKS = 0xFFFF888001000000  # the direct mapping of x86-64, as if the parties' table lay 16 MiB in
 
 
 def lock_name(lock_class: int) -> str:

@@ -1,0 +1,71 @@
+"""What a recording can be made into: ``CONVERTERS``, by the names that ``emu trace convert --to`` takes.
+
+A converter gives the parts of a file one by one. Each imports what it needs when it is called.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from emu.trace.recording import Recording
+from emu.trace.whole import write_parts
+
+__all__ = ["CONVERTERS", "DIALECTS", "ConvertError", "Converter", "Options", "convert", "converter_for"]
+
+DIALECTS = ("pagealloc", "vmscan")
+
+
+class ConvertError(ValueError):
+    """What cannot be made of a recording, in one line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``irq_info``, ``dialect``: of ftrace's text (:mod:`emu.trace.ftrace`). ``systems``: only events of these."""
+
+    irq_info: bool = True
+    dialect: str | None = None
+    systems: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Converter:
+    """``endings``: of the names of such files, the first one by default; ``help``: what reads them."""
+
+    name: str
+    endings: tuple[str, ...]
+    function: Callable[[Recording, Options], Iterable[bytes]]
+    help: str
+
+
+def _ftrace(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.ftrace import ftrace_text
+
+    return ftrace_text(recording, options.irq_info, options.dialect, options.systems)
+
+
+CONVERTERS = {
+    converter.name: converter
+    for converter in (
+        Converter("ftrace", (".trace", ".txt", ".ftrace"), _ftrace, "ftrace's text: emu replay, the kernel's scripts"),
+    )
+}
+
+
+def converter_for(name: str | None, path: Path | None) -> Converter:
+    """The converter that is called so, or whose files end like ``path``: the longest ending wins."""
+    if name is not None:
+        if name not in CONVERTERS:
+            raise ConvertError(f"--to {name}: give one of {', '.join(CONVERTERS)}")
+        return CONVERTERS[name]
+    if path is None:
+        raise ConvertError(f"give --to ({', '.join(CONVERTERS)}), or --out with an ending that says it")
+    ends = [(ending, each) for each in CONVERTERS.values() for ending in each.endings if path.name.endswith(ending)]
+    if not ends:
+        raise ConvertError(f"{path}: no format is known by that ending: give --to ({', '.join(CONVERTERS)})")
+    return max(ends, key=lambda found: len(found[0]))[1]
+
+
+def convert(recording: Recording, converter: Converter, path: Path, options: Options) -> None:
+    """Write the file. Errors: ConvertError, OSError."""
+    write_parts(path, converter.function(recording, options))
