@@ -1,0 +1,103 @@
+"""A machine's own recording: what trace-cmd, perf and Perfetto's classes say of it is what lock_stat and we say."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emu.trace.events import EVENTS
+from emu.trace.from_recording import stream_of
+from emu.trace.perf_data import perf_data
+from emu.trace.perfetto import perfetto_trace
+from emu.trace.protobuf import proto
+from emu.trace.recording import Recording, load_recording
+from emu.trace.trace_dat import trace_dat
+from emu.trace.types.lock import lock_name
+
+pytestmark = pytest.mark.compiled
+perf_there = pytest.mark.skipif(not shutil.which("perf"), reason="perf is not there")
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Three CPUs that fight for the locks of a small machine."""
+    directory = tmp_path_factory.mktemp("run")
+    options = ["--workload", "bulk,thp", "--cpus", "3", "--mem", "128M", "-n", "3000", "--lock-stat", "--quiet"]
+    subprocess.run([sys.executable, "-m", "emu", "run", *options, "--record", "r.emu"], cwd=directory, check=True)
+    return load_recording(directory / "r.emu")
+
+
+def counts(recording: Recording) -> Counter[str]:
+    return Counter({type_.name: len(rows) for type_, rows, _ in recording.by_type()})
+
+
+@pytest.mark.tool
+@pytest.mark.skipif(not shutil.which("trace-cmd"), reason="trace-cmd is not there")
+def test_trace_cmd_reads_it(recording: Recording, tmp_path: Path) -> None:
+    (tmp_path / "trace.dat").write_bytes(b"".join(trace_dat(stream_of(recording))))
+    said = subprocess.run(["trace-cmd", "report", tmp_path / "trace.dat"], check=True, capture_output=True, text=True)
+    lines = [re.match(r"\s*(\S+)-(\d+)\s+\[(\d+)\]\s+([\d.]+): (\w+):", line) for line in said.stdout.splitlines()[1:]]
+    found = [line.groups() for line in lines if line]
+    assert Counter(name for *_, name in found) == counts(recording)
+    times = [float(time) for _, _, _, time, _ in found]
+    assert times == sorted(times)
+    known = {(task.comm, task.pid) for task in (*recording.facts.parties, *recording.facts.tasks)}
+    assert {(comm, int(pid)) for comm, pid, *_ in found} <= known
+    assert {int(cpu) for _, _, cpu, *_ in found} <= set(range(len(recording.facts.parties)))
+
+
+@pytest.mark.tool
+@perf_there
+def test_perf_kmem_counts_the_same(recording: Recording, tmp_path: Path) -> None:
+    (tmp_path / "perf.data").write_bytes(b"".join(perf_data(stream_of(recording))))
+    said = subprocess.run(
+        ["perf", "kmem", "-i", tmp_path / "perf.data", "--page", "stat"], check=True, capture_output=True, text=True
+    ).stdout
+    (asked,) = re.findall(r"Total allocation requests +: +(\d+)", said)
+    (freed,) = re.findall(r"Total free requests +: +(\d+)", said)
+    ours = counts(recording)
+    assert (int(asked), int(freed)) == (ours["mm_page_alloc"], ours["mm_page_free"])
+    rows = recording.events[[EVENTS[kind].name == "mm_page_alloc" for kind in recording.events["kind"].tolist()]]
+    for order, *columns in re.findall(r"^ +(\d+)" + r" +(\S+)" * 5 + "$", said, re.MULTILINE):
+        of_order = rows[rows["order"] == int(order)]
+        assert [0 if c == "." else int(c) for c in columns] == [np.sum(of_order["migratetype"] == t) for t in range(5)]
+
+
+@pytest.mark.tool
+@perf_there
+def test_perf_lock_agrees_with_lock_stat(recording: Recording, tmp_path: Path) -> None:
+    (tmp_path / "perf.data").write_bytes(b"".join(perf_data(stream_of(recording, ["lock"]))))
+    said = subprocess.run(
+        ["perf", "lock", "-i", tmp_path / "perf.data", "report"], check=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    ).stdout  # fmt: skip
+    lock_stat = (recording.path.parent / "emu-report" / "proc" / "lock_stat").read_text()
+    waited, taken = Counter[str](), Counter[str]()
+    for name, acquired, contended in re.findall(r"^ *(\S+) +(\d+) +(\d+) +\d", said, re.MULTILINE):
+        taken[name] += int(acquired)
+        waited[name] += int(contended)
+    holds = recording.holds
+    for number in np.unique(holds["lock_class"]).tolist():
+        of_class = holds[holds["lock_class"] == number]
+        name = lock_name(number)
+        assert taken[name] == len(of_class)
+        assert waited[name] == np.sum(of_class["waited"] >= 0)
+        (row,) = re.findall(rf"^ *{re.escape(name)}: +(.*)$", lock_stat, re.MULTILINE)
+        _, contentions, *_ = row.split()
+        assert waited[name] == int(contentions)
+    assert taken["&zone->lock"] > 1000
+
+
+def test_perfetto_holds_every_event(recording: Recording) -> None:
+    trace = proto().Trace()
+    trace.ParseFromString(b"".join(perfetto_trace(stream_of(recording))))
+    events = [event for packet in trace.packet for event in packet.ftrace_events.event]
+    assert len(events) == sum(n for name, n in counts(recording).items() if not name.startswith("lock_"))
+    slices = Counter(p.track_event.name.split()[0] for p in trace.packet if p.track_event.name)
+    assert slices["hold"] == len(recording.holds)
+    assert slices["wait"] == np.sum(recording.holds["waited"] >= 0)
