@@ -44,10 +44,34 @@ def _ftrace(recording: Recording, options: Options) -> Iterable[bytes]:
     return ftrace_text(recording, options.irq_info, options.dialect, options.systems)
 
 
+def _trace_dat(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.from_recording import stream_of
+    from emu.trace.trace_dat import trace_dat
+
+    return trace_dat(stream_of(recording, options.systems))
+
+
+def _perf_data(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.from_recording import stream_of
+    from emu.trace.perf_data import perf_data
+
+    return perf_data(stream_of(recording, options.systems))
+
+
+def _perfetto(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.from_recording import stream_of
+    from emu.trace.perfetto import perfetto_trace
+
+    return perfetto_trace(stream_of(recording, options.systems))
+
+
 CONVERTERS = {
     converter.name: converter
     for converter in (
         Converter("ftrace", (".trace", ".txt", ".ftrace"), _ftrace, "ftrace's text: emu replay, the kernel's scripts"),
+        Converter("trace.dat", (".dat",), _trace_dat, "trace-cmd report, KernelShark"),
+        Converter("perf.data", (".data", ".perf"), _perf_data, "perf script, perf kmem, perf lock report"),
+        Converter("perfetto", (".pftrace", ".perfetto-trace"), _perfetto, "ui.perfetto.dev"),
     )
 }
 

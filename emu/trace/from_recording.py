@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from emu.trace.ftrace import in_order
 from emu.trace.recording import Recording
 from emu.trace.stream import HARDIRQ, IRQS_OFF, Batch, Ints, Rows, Stream, rows_of
 
@@ -27,18 +28,10 @@ def stream_of(recording: Recording, systems: Iterable[str] | None = None) -> Str
 
 
 def _places(parts: list[Rows]) -> list[Ints]:
-    """Where the rows of each part are among all in the order of time. At the same time, those of a type stay in their
-    order, and events are in that of their numbers."""
-    none = np.zeros(0, np.int64)
-    ts = np.concatenate([none, *(rows["ts"] for rows in parts)])
-    number = np.concatenate([none, *(rows["seq" if "seq" in _names(rows) else "kind"] for rows in parts)])
-    place = np.empty(len(ts), np.int64)
-    place[np.lexsort((number, ts))] = np.arange(len(ts))
+    """Where the rows of each part are among all in the order of time."""
+    place = np.empty(sum(map(len, parts)), np.int64)
+    place[in_order(parts)] = np.arange(len(place))
     return np.split(place, np.cumsum([len(rows) for rows in parts])[:-1]) if parts else []
-
-
-def _names(rows: Rows) -> tuple[str, ...]:
-    return rows.dtype.names or ()
 
 
 def _irq_info(rows: Rows) -> tuple[Ints, Ints]:

@@ -1,11 +1,13 @@
 """A machine's own recording: what trace-cmd, perf and Perfetto's classes say of it is what lock_stat and we say."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,3 +103,26 @@ def test_perfetto_holds_every_event(recording: Recording) -> None:
     slices = Counter(p.track_event.name.split()[0] for p in trace.packet if p.track_event.name)
     assert slices["hold"] == len(recording.holds)
     assert slices["wait"] == np.sum(recording.holds["waited"] >= 0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "begin"), [(".dat", b"\x17\x08\x44tracing6\0"), (".data", b"PERFILE2"), (".pftrace", b"\n")]
+)
+def test_the_command_knows_the_format_by_the_ending(
+    recording: Recording, run_emu: Any, tmp_path: Path, ending: str, begin: bytes
+) -> None:
+    done = run_emu("trace", "convert", recording.path, "--system", "lock", "--out", f"x{ending}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"x{ending}").read_bytes().startswith(begin)
+
+
+def test_without_the_library_the_command_says_which(recording: Recording, run_emu: Any, tmp_path: Path) -> None:
+    (tmp_path / "hide" / "perfetto").mkdir(parents=True)
+    (tmp_path / "hide" / "perfetto" / "__init__.py").write_text("raise ImportError\n")
+    hidden = {"PYTHONPATH": os.pathsep.join([str(tmp_path / "hide"), *sys.path])}
+    done = run_emu("trace", "convert", recording.path, "--out", "x.pftrace", env=hidden)
+    line = "emu: a Perfetto trace needs a library: pip install 'emu-pagealloc[perfetto]'\n"
+    assert (done.returncode, done.stderr) == (2, line)
+    assert [path.name for path in tmp_path.iterdir()] == ["hide"]
+    early = run_emu("race", "run", "R8", "--report", "x.pftrace", env=hidden)
+    assert (early.returncode, early.stdout, early.stderr) == (2, "", line)
