@@ -62,7 +62,7 @@ def _perfetto(recording: Recording, options: Options) -> Iterable[bytes]:
     from emu.trace.from_recording import stream_of
     from emu.trace.perfetto import perfetto_trace
 
-    return perfetto_trace(stream_of(recording, options.systems))
+    return perfetto_trace(stream_of(recording, options.systems), recording.facts.zones)
 
 
 CONVERTERS = {

@@ -5,30 +5,20 @@ from typing import Any
 
 import pytest
 
+from emu.trace.counters import counters
 from emu.trace.event_type import EventType
+from emu.trace.facts import ZoneFacts
 from emu.trace.from_recording import stream_of as stream_of_recording
 from emu.trace.perfetto import perfetto_trace
 from emu.trace.perfetto_tracks import track_packets
 from emu.trace.protobuf import MissingLibraryError, proto
 from tests.trace.recordings import every_kind
 from tests.trace.streams import (
-    ALLOC,
-    BEGIN,
-    CONTENDED,
-    END,
-    FREE,
-    SLEEP,
-    VICTIM,
-    WAKE,
-    ZONE_LOCK,
-    Event,
-    alternating,
-    handing_over,
-    stream_of,
-    u32,
+    ALLOC, BEGIN, CONTENDED, END, FREE, SLEEP, VICTIM, WAKE, ZONE_LOCK, Event, alternating, handing_over, stream_of, u32,
 )  # fmt: skip
 
 pytest.importorskip("perfetto")
+NO_PFN = 0xFFFFFFFFFFFFFFFF
 RETRY = EventType("oom", "compact_retry", 92, (u32("order"), VICTIM.fields[1]), '"order=%d", REC->order')
 
 
@@ -177,6 +167,34 @@ def test_counters_have_tracks() -> None:
     tracks, *rest = parsed(b"".join(track_packets(events))).packet
     assert tracks.track_descriptor.HasField("counter") and tracks.track_descriptor.name == "free pages"
     assert [(p.timestamp, p.track_event.counter_value) for p in rest] == [(1000, 10), (2000, 20)]
+
+
+def test_allocated_pages_are_counted() -> None:
+    zones = (ZoneFacts(0, 1, 4096, 100), ZoneFacts(1, 2, 8192, 100))
+    order_2, order_0 = (2, 0xCC0, 0), (0, 0xCC0, 0)
+    stream = stream_of([
+        Event(10, 0, ALLOC, (4096, *order_2)), Event(20, 1, ALLOC, (8192, *order_0)),
+        Event(25, 1, ALLOC, (NO_PFN, *order_2)), Event(30, 1, FREE, (4096, 2)),
+        Event(40, 0, FREE, (8193, 0)), Event(41, 0, FREE, (8194, 3)),
+    ])  # fmt: skip
+    trace = parsed(b"".join(perfetto_trace(stream, zones)))
+    names = {p.track_descriptor.uuid: p.track_descriptor.name.partition(":")[0] for p in trace.packet}
+    found = [
+        (p.timestamp, names[p.track_event.track_uuid], p.track_event.counter_value)
+        for p in trace.packet
+        if p.HasField("track_event")
+    ]
+    assert found == [
+        (10, "node0 DMA32", 4), (20, "node1 Normal", 1), (30, "node0 DMA32", 0), (40, "node1 Normal", 0),
+        (41, "node1 Normal", -8),
+    ]  # fmt: skip
+
+
+def test_counters_have_no_more_points_than_can_be_seen() -> None:
+    stream = stream_of([Event(i, 0, ALLOC, (5, 0, 0xCC0, 0)) for i in range(9000)])
+    points = list(counters(stream, [ZoneFacts(0, 0, 0, 10)]))
+    assert len(points) == 4000
+    assert [(point["ts"], point["args"]["pages"]) for point in points[:: len(points) - 1]] == [(0, 1), (8.999, 9000)]
 
 
 def test_arguments_keep_their_types() -> None:
