@@ -14,7 +14,20 @@ from emu.trace.perfetto_tracks import track_packets
 from emu.trace.protobuf import MissingLibraryError, proto
 from tests.trace.recordings import every_kind
 from tests.trace.streams import (
-    ALLOC, BEGIN, CONTENDED, END, FREE, SLEEP, VICTIM, WAKE, ZONE_LOCK, Event, alternating, handing_over, stream_of, u32,
+    ALLOC,
+    BEGIN,
+    CONTENDED,
+    END,
+    FREE,
+    SLEEP,
+    VICTIM,
+    WAKE,
+    ZONE_LOCK,
+    Event,
+    alternating,
+    handing_over,
+    stream_of,
+    u32,
 )  # fmt: skip
 
 pytest.importorskip("perfetto")
