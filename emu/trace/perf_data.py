@@ -1,7 +1,8 @@
 """``perf.data`` as perf reads it: a file of tracepoint samples (``tools/perf/util/header.c``, 5.10).
 
-Attributes (one for each type of event, with an id), then records - the kernel's text, the names of the tasks, samples
-in the order of time with the payload of the ring buffer as RAW - then what perf must know to decode the payloads.
+Attributes (one for each type of event, whose number is also the id of its samples), then records - the kernel's text,
+the names of the tasks, samples in the order of time with the payload of the ring buffer as RAW - then what perf must know
+to decode the payloads.
 """
 
 import struct
@@ -41,7 +42,7 @@ LOST = np.dtype([("type", "<u4"), ("misc", "<u2"), ("size", "<u2"), ("id", "<u8"
 
 def perf_data(stream: Stream) -> Iterator[bytes]:
     """The file, in parts."""
-    ids = b"".join(struct.pack("<Q", _identifier(t.id)) for t in stream.types)
+    ids = b"".join(struct.pack("<Q", t.id) for t in stream.types)
     attrs_at = HEADER.size + len(ids)
     attrs = b""
     for i, t in enumerate(stream.types):
@@ -58,11 +59,6 @@ def perf_data(stream: Stream) -> Iterator[bytes]:
     feature = tracing_data("0.6", stream.types, stream.comms)
     yield SECTION.pack(data_at + len(data) + SECTION.size, len(feature))
     yield feature
-
-
-def _identifier(type_id: int) -> int:
-    """Of the counter that a sample comes from; 0 is none."""
-    return type_id
 
 
 def _attr(type_id: int) -> bytes:
@@ -110,7 +106,7 @@ def _sample_heads(stream: Stream, batch: Batch) -> Rows:
     heads = np.zeros(len(batch.index), SAMPLE)
     size, pid = _sample_size(batch), stream.pid[batch.index]
     values = {
-        "type": RECORD_SAMPLE, "misc": MISC_KERNEL, "size": size, "identifier": _identifier(batch.type.id),
+        "type": RECORD_SAMPLE, "misc": MISC_KERNEL, "size": size, "identifier": batch.type.id,
         "ip": NOWHERE, "pid": pid, "tid": pid, "time": stream.ts[batch.index], "cpu": stream.cpu[batch.index],
         "period": 1, "raw_size": size - SAMPLE.itemsize,
     }  # fmt: skip
@@ -123,6 +119,6 @@ def _lost_records(stream: Stream, missing: Ints) -> Rows:
     records = np.zeros(len(missing), LOST)
     if len(missing):
         records["type"], records["size"] = RECORD_LOST, LOST.itemsize
-        records["id"] = _identifier(stream.types[0].id)
+        records["id"] = stream.types[0].id
         records["lost"] = stream.lost[missing]
     return records
