@@ -11,11 +11,11 @@ import numpy as np
 
 from emu.trace.facts import ZoneFacts
 from emu.trace.stream import Stream
+from emu.trace.timeline import PROCESS
 from emu.zone.mmzone import ZONE_NAMES
 
 __all__ = ["counters"]
 
-PROCESS = 1
 SAMPLES = 4000  # of a counter, at most: what a screen can show
 SIGNS = {"mm_page_alloc": 1, "mm_page_free": -1}
 

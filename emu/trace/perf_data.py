@@ -1,8 +1,8 @@
 """``perf.data`` as perf reads it: a file of tracepoint samples (``tools/perf/util/header.c``, 5.10).
 
 Attributes (one for each type of event, whose number is also the id of its samples), then records - the kernel's text,
-the names of the tasks, samples in the order of time with the payload of the ring buffer as RAW - then what perf must know
-to decode the payloads.
+the names of the tasks, samples in the order of time with the payload of the ring buffer as RAW - then what perf must
+know to decode the payloads.
 """
 
 import struct

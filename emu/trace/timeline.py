@@ -8,7 +8,7 @@ from typing import Any
 
 from emu.trace.stream import Stream
 
-__all__ = ["timeline"]
+__all__ = ["PROCESS", "timeline"]
 
 PROCESS = 1
 SPANS = {  # what an event begins, what ends it, and what that is called
@@ -43,9 +43,8 @@ def timeline(stream: Stream) -> list[TraceEvent]:
 
 
 def _names(stream: Stream, tracks: dict[tuple[Task, str], int]) -> Iterator[TraceEvent]:
-    """Of each track, which stand in the order of CPUs."""
-    if tracks:
-        yield {"ph": "M", "pid": PROCESS, "name": "process_name", "args": {"name": "emu"}}
+    """Of the process and of each track, which stand in the order of CPUs."""
+    yield {"ph": "M", "pid": PROCESS, "name": "process_name", "args": {"name": "emu"}}
     for place, ((cpu, pid), lock) in enumerate(sorted(tracks)):
         of = {"ph": "M", "pid": PROCESS, "tid": tracks[(cpu, pid), lock]}
         name = " ".join(filter(None, (f"CPU{cpu}", stream.comms.get(pid, str(pid)), lock)))

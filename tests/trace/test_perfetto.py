@@ -68,7 +68,7 @@ def test_every_event_comes_back() -> None:
 def test_the_number_of_packets() -> None:
     trace = trace_of(*alternating(10_000))
     assert [(bundle.cpu, len(bundle.event)) for bundle in bundles(trace)] == [(0, 4096), (0, 904), (1, 4096), (1, 904)]
-    assert len(trace.packet) == 1 + 4, "the tasks, two bundles for each CPU; nothing takes time"
+    assert len(trace.packet) == 1 + 4 + 1, "the tasks, two bundles for each CPU, the process; nothing takes time"
     assert [(p.pid, list(p.cmdline)) for p in trace.packet[0].process_tree.processes] == [
         (1000, ["emu_cpu0"]), (1001, ["emu_cpu1"])
     ]  # fmt: skip
