@@ -65,12 +65,51 @@ def _perfetto(recording: Recording, options: Options) -> Iterable[bytes]:
     return perfetto_trace(stream_of(recording, options.systems), recording.facts.zones)
 
 
+def _chrome(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.chrome import chrome_json
+
+    return chrome_json(recording, options.systems)
+
+
+def _plot_fragmentation(recording: Recording, _: Options) -> Iterable[bytes]:
+    from emu.trace.fragmentation import plot_fragmentation
+
+    return plot_fragmentation(recording)
+
+
+def _lock_waits(recording: Recording, _: Options) -> Iterable[bytes]:
+    from emu.trace.folded import lock_waits
+
+    if not len(recording.holds):
+        raise ConvertError(f"{recording.path}: no locks were recorded: emu run --lock-stat --record does")
+    return lock_waits(recording)
+
+
+def _retries(recording: Recording, _: Options) -> Iterable[bytes]:
+    from emu.trace.folded import retries
+
+    return retries(recording)
+
+
+def _llfree(recording: Recording, _: Options) -> Iterable[bytes]:
+    from emu.trace.llfree import LARGEST_PFN, llfree_trace
+
+    if len(recording.events) and recording.events["pfn"].max() > LARGEST_PFN:
+        raise ConvertError(f"{recording.path}: a machine of more than 64 GiB, where LLFree's traces end")
+    return llfree_trace(recording)
+
+
 CONVERTERS = {
     converter.name: converter
     for converter in (
         Converter("ftrace", (".trace", ".txt", ".ftrace"), _ftrace, "ftrace's text: emu replay, the kernel's scripts"),
         Converter("trace.dat", (".dat",), _trace_dat, "trace-cmd report, KernelShark"),
         Converter("perf.data", (".data", ".perf"), _perf_data, "perf script, perf kmem, perf lock report"),
+        Converter("chrome", (".json",), _chrome, "chrome://tracing, ui.perfetto.dev, speedscope"),
+        Converter("fragmentation", (".frag.json",), _plot_fragmentation, "plot-fragmentation's visualizer"),
+        Converter("lock-waits", (".locks.folded", ".folded"), _lock_waits, "flamegraph.pl, speedscope: ns by stack"),
+        Converter("retries", (".retries.folded",), _retries, "flamegraph.pl, speedscope: rounds of the slow path"),
+        Converter("llfree", (".llfree",), _llfree, "LLFree's replay"),
         Converter("perfetto", (".pftrace", ".perfetto-trace"), _perfetto, "ui.perfetto.dev"),
     )
 }

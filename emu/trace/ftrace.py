@@ -20,10 +20,14 @@ from emu.trace.recording import Recording
 from emu.trace.types.vmscan import LRU_NAMES
 from emu.zone.event import EV_DIRECT_RECLAIM_BEGIN, EV_LRU_ISOLATE, EV_WAKEUP_KSWAPD
 
-__all__ = ["KERNEL_SYSTEMS", "ftrace_text"]
+__all__ = ["ftrace_text", "in_order"]
 
-KERNEL_SYSTEMS = ("kmem", "vmscan", "compaction", "migrate", "oom", "lock")
-"""All but what only this program has."""
+SYSTEMS = {
+    None: ("kmem", "vmscan", "compaction", "migrate", "oom", "lock"),
+    "pagealloc": ("kmem",),
+    "vmscan": ("vmscan",),
+}
+"""By dialect: those of the kernel, or what a script looks at."""
 LINES = 4096  # of a part
 
 IRQ_HEADER = """\
@@ -70,10 +74,10 @@ SCRIPT_TYPES = {
 def ftrace_text(
     recording: Recording, irq_info: bool = True, dialect: str | None = None, systems: Iterable[str] | None = None
 ) -> Iterator[bytes]:
-    """The file in parts. ``systems``: only these; the kernel's own unless given."""
+    """The file in parts. ``systems``: only these; those of the dialect unless given."""
     words = _Words(recording.facts, irq_info and dialect != "pagealloc", plain=dialect is not None)
     types = SCRIPT_TYPES if dialect == "vmscan" else {}
-    parts = list(recording.by_type(KERNEL_SYSTEMS if systems is None else systems))
+    parts = list(recording.by_type(SYSTEMS[dialect] if systems is None else systems))
     count, lost = sum(len(rows) for _, rows, _ in parts), recording.lost
     yield (
         f"# tracer: nop\n#\n# entries-in-buffer/entries-written: {count}/{count + lost}   #P:{recording.nr_cpus}\n#\n"
