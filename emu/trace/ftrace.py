@@ -20,13 +20,11 @@ from emu.trace.recording import Recording
 from emu.trace.types.vmscan import LRU_NAMES
 from emu.zone.event import EV_DIRECT_RECLAIM_BEGIN, EV_LRU_ISOLATE, EV_WAKEUP_KSWAPD
 
-__all__ = ["ftrace_text", "in_order"]
+__all__ = ["KERNEL_SYSTEMS", "ftrace_text", "in_order"]
 
-SYSTEMS = {
-    None: ("kmem", "vmscan", "compaction", "migrate", "oom", "lock"),
-    "pagealloc": ("kmem",),
-    "vmscan": ("vmscan",),
-}
+KERNEL_SYSTEMS = ("kmem", "vmscan", "compaction", "migrate", "oom", "lock")
+"""All but what only this program has."""
+SYSTEMS = {None: KERNEL_SYSTEMS, "pagealloc": ("kmem",), "vmscan": ("vmscan",)}
 """By dialect: those of the kernel, or what a script looks at."""
 LINES = 4096  # of a part
 
