@@ -19,13 +19,14 @@ from emu.cli import (
     stress_lock,
     stress_oversubscribe,
     stress_slowpath,
+    top,
     trace,
 )
 from emu.cli.common import UsageError, app
 
 __all__ = [
     "app", "ctl", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run", "stress_all",
-    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "trace",
+    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "top", "trace",
 ]  # fmt: skip
 
 

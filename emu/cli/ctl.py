@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu.cli.attach import attached
 from emu.cli.common import Json, UsageError, app, print_result
-from emu.cli.look import _attach
 
 if TYPE_CHECKING:
     from emu.zone.mmzone import Machine
@@ -52,11 +52,8 @@ def ctl(
         name, words = words[0], words[1:]
     if words[0] not in _COMMANDS:
         raise UsageError(f"ctl: {words[0]}: not one of {', '.join(_COMMANDS)}")
-    board = _attach(name)
-    try:
+    with attached(name) as board:
         data, lines = _COMMANDS[words[0]](board.m, words[1:])
-    finally:
-        board.segment.close()
     print_result(as_json, data, lines)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu.cli.attach import attached
 from emu.cli.common import Json, Quiet, UsageError, app, print_result, problems
 from emu.cli.complete import proc_files
 
 if TYPE_CHECKING:
-    from emu.zone.board import Board
     from emu.zone.snapshot import State
 
 
@@ -52,11 +52,8 @@ def _lock_stat(state: Path | None, machine: str | None) -> str:
     from emu.proc import lock_stat
     from emu.zone.locks import locks_of
 
-    board = _attach(machine)
-    try:
+    with attached(machine) as board:
         return lock_stat.render(locks_of(board.m))
-    finally:
-        board.segment.close()
 
 
 def _state(path: Path | None, machine: str | None, light: bool) -> State:
@@ -64,26 +61,8 @@ def _state(path: Path | None, machine: str | None, light: bool) -> State:
 
     if path is not None:
         return read_state(path)
-    board = _attach(machine)
-    try:
+    with attached(machine) as board:
         return board.state(light)
-    finally:
-        board.segment.close()
-
-
-def _attach(name: str | None) -> Board:
-    from emu.zone.board import Board
-    from shm.segment import segments
-
-    found = {s.name: s for s in segments()}
-    alive = [s.name for s in found.values() if s.alive]
-    if name is None and len(alive) != 1:
-        advice = f"give --machine {' or '.join(alive)}" if alive else "start one with emu run"
-        raise UsageError(f"{len(alive)} machines are running: {advice}")
-    name = name or alive[0]
-    if name in found and not found[name].alive:
-        raise UsageError(f"{name}: its owner, pid {found[name].facts['pid']}, is gone: emu gc removes it")
-    return Board.attach(name)
 
 
 @app.command()
@@ -102,7 +81,8 @@ def check(
         with Board.from_state(read_state(state)) as board:
             wrong = problems(board)
     else:
-        wrong = problems(_attach(machine))
+        with attached(machine) as board:
+            wrong = problems(board)
     print_result(as_json, {"problems": wrong}, wrong or ["clean"])
     if wrong:
         raise typer.Exit(1)

@@ -72,12 +72,12 @@ class VariantCommand(TyperCommand):
 # --- what the commands share ------------------------------------------------------------------------------------------
 
 
-def seconds_of(text: str) -> float:
-    """Of ``10s``, ``500ms``, ``2m`` or ``10``."""
+def seconds_of(text: str, option: str = "--budget") -> float:
+    """Of an option: ``10s``, ``500ms``, ``2m`` or ``10``."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?)(ms|s|m|h)?", text.strip())
     seconds = float(found[1]) * {"ms": 0.001, "m": 60.0, "h": 3600.0}.get(found[2], 1.0) if found else 0.0
     if seconds <= 0:
-        raise UsageError(f"--budget {text}: not a time such as 10s, 500ms or 2m")
+        raise UsageError(f"{option} {text}: not a time such as 10s, 500ms or 2m")
     return seconds
 
 

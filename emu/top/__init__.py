@@ -1,0 +1,1 @@
+"""``emu top``: a running machine, looked at every second without a lock."""
