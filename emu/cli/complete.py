@@ -6,10 +6,10 @@ __all__ = ["proc_files", "races", "sysctls", "workloads"]
 
 
 def races(incomplete: str) -> list[str]:
-    """Ids of the catalogue, in any case."""
+    """Ids of the catalogue."""
     from emu.race.catalogue import catalogue
 
-    return [name for name in catalogue() if name.startswith(incomplete.upper())]
+    return [name for name in catalogue() if name.startswith(incomplete)]
 
 
 def workloads(incomplete: str) -> list[str]:

@@ -1,0 +1,43 @@
+"""The commands on the pages are run, in order, and print what the pages show."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.compare import exactly, pattern, roughly
+from tests.docs.pages import ROOT, commands, hidden_commands, not_run, pages
+from tests.docs.terminal import Terminal
+
+EXACT = ("docs/race.md", "docs/explain.md")  # where numbers don't depend on the host
+NOT_RUN = {
+    "README.md": {"needs root"},
+    "docs/index.md": {"makes an environment and needs the package index"},
+    "docs/race.md": {"it is a part of examples/lost_page.py, which a test compares"},
+}
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in pages()}
+PLAYED = [name for name, text in PAGES.items() if commands(text)]
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_page_shows_what_its_commands_print(name: str, tmp_path: Path) -> None:
+    exact = name in EXACT
+    shell = Terminal(tmp_path)
+    for block in commands(PAGES[name]):
+        for command, status, output in shell.play(block):
+            printed = (exactly if exact else roughly)(output)
+            matches = re.fullmatch(pattern(command.shown, exact), printed)
+            assert matches, f"$ {command.line}\n{output}\n--- the page has:\n{command.shown}"
+            assert status in (0, 1) or command.shown.startswith("emu: "), f"$ {command.line}\n{output}"
+
+
+def test_pages_have_commands() -> None:
+    assert {"README.md", "docs/index.md", "docs/race.md", "docs/explain.md", "docs/stress.md"} <= set(PLAYED)
+
+
+@pytest.mark.parametrize("name", sorted(set(PAGES) - {"docs/commands.md"}))
+def test_every_command_is_where_it_is_run(name: str) -> None:
+    assert hidden_commands(PAGES[name]) == []
+    assert set(not_run(PAGES[name])) == NOT_RUN.get(name, set())
