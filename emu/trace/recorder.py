@@ -25,7 +25,8 @@ __all__ = ["Recorder"]
 class Recorder:
     """A file that appears when everything has been written. The machine gives it what it drains.
 
-    It is complete whatever ends the run: what a machine that died had in its rings is in it.
+    It is complete whatever ends the run: what a machine that died had in its rings is in it. After an error (OSError)
+    there will be no file.
     """
 
     def __init__(self, m: Machine, path: Path, *, seed: int, workload: str, config: dict[str, Any]) -> None:
@@ -33,6 +34,7 @@ class Recorder:
         self.events = self.lost = self.holds = self.lost_holds = 0
         self._lost_of: dict[tuple[str, int], int] = {}
         self._packer = msgpack.Packer()
+        self._failed: OSError | None = None
         self._file = WholeFile(path)
         self._put({
             "format": FORMAT, "version": VERSION, "layouts": layouts(), "clock": "CLOCK_MONOTONIC", "seed": seed,
@@ -55,7 +57,9 @@ class Recorder:
                 self.holds += len(holds)
 
     def close(self) -> None:
-        """Write the end, and let the file appear."""
+        """Write the end, and let the file appear. Errors: OSError, that of an earlier part too."""
+        if self._failed is not None:
+            raise self._failed
         counts = {"events": self.events, "lost": self.lost, "holds": self.holds, "lost_holds": self.lost_holds}
         self._put({**counts, "tasks": tasks_of(self.m)})
         self._file.keep()
@@ -87,7 +91,11 @@ class Recorder:
         return fresh
 
     def _put(self, what: Any) -> None:
-        self._file.write(self._packer.pack(what))
+        try:
+            self._file.write(self._packer.pack(what))
+        except OSError as err:
+            self._failed = err
+            raise
 
 
 def facts_of(m: Machine) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def test_a_real_kernel_prints_such_texts(path: Path) -> None:
             if found and found[1] in shapes:
                 assert shapes[found[1]].fullmatch(found[2]), line
                 seen[found[1]] += 1
-    assert seen["mm_page_alloc"] > 100
+    assert sum(seen.values()) > 100
 
 
 def test_texts_of_the_page_allocator_are_a_real_kernels_letter_by_letter() -> None:
