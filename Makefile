@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-wheel lint format coverage clean
+.PHONY: help run test test-wheel lint format coverage docs clean
 
 help:
 	@echo 'make run        the demo: a recorded kernel trace replayed on 4 CPU processes'
@@ -19,6 +19,7 @@ help:
 	@echo 'make lint       ruff, mypy, import-linter'
 	@echo 'make format     put the source into the form that lint wants'
 	@echo 'make coverage   the small-machine suite in interpreted mode, line by line'
+	@echo 'make docs       the pages that are made from the source, and the site in build/site'
 	@echo 'make clean      remove what was built here'
 
 $(READY): pyproject.toml
@@ -57,6 +58,10 @@ coverage: $(READY)
 	@$(BIN)/coverage erase
 	@EMU_MODE=interpreted $(BIN)/coverage run -m pytest -m 'not slow and not tool'; tests=$$?; \
 		$(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$tests
+
+docs: $(READY)
+	@$(BIN)/python docs/tools/make.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache \

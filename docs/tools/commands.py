@@ -58,7 +58,7 @@ def markdown(name: str, command: Any) -> Iterator[str]:
         yield f"```text\n{text}\n```\n" if kept else " ".join(text.split()) + "\n"
     yield f"    {usage(name, command)}\n"
     if rows := options(command):
-        yield "| | |"
+        yield "| given | means |"
         yield "|---|---|"
         yield from (f"| {code(what)} | {cell(help_)} |" for what, help_ in rows)
 
