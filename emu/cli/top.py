@@ -22,9 +22,9 @@ def top(
     every: Annotated[str, typer.Option(metavar="TIME", help="Between two looks: 1s, 500ms.")] = "1s",
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Watch a running machine: CPUs, zones, free blocks, locks, kswapd, retries.
+    """Watch a running machine.
 
-    --json is one look, as --once.
+    CPUs, zones, free blocks, locks, kswapd, retries. --json is one look, as --once.
     """
     seconds = seconds_of(every, "--every")
     if seconds < 0.1:
