@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from emu.zone.init import party_of, zones_of
+from emu.zone.init import party_of
 from emu.zone.init_vm import vm_of
 from emu.zone.mm_types import ADDRESS_SPACE_SIZE, MM_SIZE, AddressSpace, Mm
 from emu.zone.mmzone import ZONE_NAMES, Machine
@@ -23,9 +23,9 @@ def party_name(m: Machine, index: int) -> str:
 def locks_of(m: Machine) -> Iterator[tuple[str, Spinlock]]:
     """All of them."""
     base, vm = address_of(m), vm_of(m)
-    for zone in zones_of(m):
-        yield f"zone->lock of node {zone.node} {ZONE_NAMES[zone.zid]}", zone.lock
     for nid in range(m.nr_nodes):
+        for zone in m.nodes[nid].node_zones:  # those without pages too: for_each_zone() takes theirs as well
+            yield f"zone->lock of node {nid} {ZONE_NAMES[zone.zid]}", zone.lock
         yield f"lru_lock of node {nid}", m.nodes[nid].lru_lock
         yield f"pi_lock of kswapd{nid}", vm.kswapds[nid].pi_lock
     for index in range(m.nr_parties):
