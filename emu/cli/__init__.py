@@ -6,6 +6,7 @@ import typer
 
 from emu.cli import (
     ctl,
+    drgn,
     explain,
     look,
     race,
@@ -25,8 +26,9 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run", "stress_all",
-    "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "top", "trace",
+    "app", "ctl", "drgn", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run",
+    "stress_all", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "top",
+    "trace",
 ]  # fmt: skip
 
 
