@@ -1,7 +1,7 @@
 """A recording as Chrome's trace events (JSON): ui.perfetto.dev, chrome://tracing, speedscope.
 
 One process; a track for each task on its CPU, one for each lock it waits for or holds, one for its slow path. Slices
-are what takes time, instants what went wrong. Times are in µs.
+are what takes time, instants what went wrong; counters are the pages allocated of each zone. Times are in µs.
 """
 
 import json
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from emu.cpu.slowpath import STEP_NOPAGE, STEP_RESTART, STEP_RETRY, STEP_START
+from emu.trace.counters import counters
 from emu.trace.event_type import Rows
 from emu.trace.events import EVENTS
 from emu.trace.facts import Facts
 from emu.trace.from_recording import stream_of
 from emu.trace.recording import Recording
+from emu.trace.stream import Stream
 from emu.trace.timeline import PROCESS, timeline
 from emu.trace.types.own import REASONS, reason
 from emu.zone.event import (
@@ -31,7 +33,7 @@ from emu.zone.event import (
 )  # fmt: skip
 from emu.zone.gfp_names import gfp_names
 
-__all__ = ["chrome_json", "failures", "slow_paths"]
+__all__ = ["chrome_json", "failures", "slow_paths", "trace_events"]
 
 FIRST_TRACK = 1 << 20  # of those that are made here
 FAILURES = (EV_ALLOC_FAILURE, EV_WARN, EV_BAD_PAGE, EV_POISON, EV_OOM_KILL, EV_MARK_VICTIM, EV_OOM_PANIC)
@@ -42,10 +44,7 @@ TraceEvent = dict[str, Any]
 
 def chrome_json(recording: Recording, systems: Iterable[str] | None = None) -> Iterator[bytes]:
     """The file in parts, an event a line."""
-    events = [*timeline(stream_of(recording, systems))]
-    if systems is None or "emu" in systems:
-        events += slow_paths(recording)
-    events += failures(recording)
+    events = trace_events(recording, stream_of(recording, systems), systems)
     lines = [json.dumps(event, separators=(",", ":")) for event in events]
     about = {"workload": recording.workload, "seed": recording.seed, "lost": recording.lost}
     yield f'{{"displayTimeUnit":"ns","otherData":{json.dumps(about)},"traceEvents":[\n'.encode()
@@ -53,6 +52,12 @@ def chrome_json(recording: Recording, systems: Iterable[str] | None = None) -> I
         more = ",\n" if at + LINES < len(lines) else "\n"
         yield (",\n".join(lines[at : at + LINES]) + more).encode()
     yield b"]}\n"
+
+
+def trace_events(recording: Recording, stream: Stream, systems: Iterable[str] | None = None) -> list[TraceEvent]:
+    """What takes time, what went wrong, and how many pages are allocated. ``stream``: of the same systems."""
+    slow = slow_paths(recording) if systems is None or "emu" in systems else []
+    return [*timeline(stream), *slow, *failures(recording), *counters(stream, recording.facts.zones)]
 
 
 def slow_paths(recording: Recording) -> list[TraceEvent]:

@@ -59,10 +59,12 @@ def _perf_data(recording: Recording, options: Options) -> Iterable[bytes]:
 
 
 def _perfetto(recording: Recording, options: Options) -> Iterable[bytes]:
+    from emu.trace.chrome import trace_events
     from emu.trace.from_recording import stream_of
     from emu.trace.perfetto import perfetto_trace
 
-    return perfetto_trace(stream_of(recording, options.systems), recording.facts.zones)
+    stream = stream_of(recording, options.systems)
+    return perfetto_trace(stream, trace_events(recording, stream, options.systems))
 
 
 def _chrome(recording: Recording, options: Options) -> Iterable[bytes]:

@@ -1,19 +1,16 @@
-"""A Perfetto trace (protobuf), for ui.perfetto.dev: the trace events themselves, what takes time as slices, allocated
-pages as counters."""
+"""A Perfetto trace (protobuf), for ui.perfetto.dev."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from emu.trace.counters import counters
-from emu.trace.facts import ZoneFacts
 from emu.trace.perfetto_ftrace import ftrace_packets
 from emu.trace.perfetto_tracks import track_packets
 from emu.trace.stream import Stream
-from emu.trace.timeline import timeline
 
 __all__ = ["perfetto_trace"]
 
 
-def perfetto_trace(stream: Stream, zones: Sequence[ZoneFacts] = ()) -> Iterator[bytes]:
-    """The file, in parts. ``zones``: those to count pages of."""
+def perfetto_trace(stream: Stream, tracks: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    """The file in parts: the kernel's events as they are, then what is told of them as Chrome's trace events."""
     yield from ftrace_packets(stream)
-    yield from track_packets([*timeline(stream), *counters(stream, zones)])
+    yield from track_packets(tracks)

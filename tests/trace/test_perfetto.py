@@ -12,6 +12,7 @@ from emu.trace.from_recording import stream_of as stream_of_recording
 from emu.trace.perfetto import perfetto_trace
 from emu.trace.perfetto_tracks import track_packets
 from emu.trace.protobuf import MissingLibraryError, proto
+from emu.trace.timeline import timeline
 from tests.trace.recordings import every_kind
 from tests.trace.streams import (
     ALLOC,
@@ -42,7 +43,8 @@ def parsed(data: bytes) -> Any:
 
 
 def trace_of(*events: Event) -> Any:
-    return parsed(b"".join(perfetto_trace(stream_of(events))))
+    stream = stream_of(events)
+    return parsed(b"".join(perfetto_trace(stream, timeline(stream))))
 
 
 def bundles(trace: Any) -> list[Any]:
@@ -94,7 +96,7 @@ def test_every_type_fits() -> None:
     """Each field that Perfetto knows holds what ours may hold, and has our number."""
     recording = every_kind()
     stream = stream_of_recording(recording)
-    found = [event for bundle in bundles(parsed(b"".join(perfetto_trace(stream)))) for event in bundle.event]
+    found = [event for bundle in bundles(parsed(b"".join(perfetto_trace(stream, [])))) for event in bundle.event]
     assert len(found) == len(recording.events)
     by_ts = {event.timestamp: event for event in found}
     for batch in stream.batches:
@@ -190,7 +192,7 @@ def test_allocated_pages_are_counted() -> None:
         Event(25, 1, ALLOC, (NO_PFN, *order_2)), Event(30, 1, FREE, (4096, 2)),
         Event(40, 0, FREE, (8193, 0)), Event(41, 0, FREE, (8194, 3)),
     ])  # fmt: skip
-    trace = parsed(b"".join(perfetto_trace(stream, zones)))
+    trace = parsed(b"".join(track_packets(counters(stream, zones))))
     names = {p.track_descriptor.uuid: p.track_descriptor.name.partition(":")[0] for p in trace.packet}
     found = [
         (p.timestamp, names[p.track_event.track_uuid], p.track_event.counter_value)

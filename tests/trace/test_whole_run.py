@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emu.trace.convert import CONVERTERS, Options
 from emu.trace.events import EVENTS
 from emu.trace.from_recording import stream_of
 from emu.trace.ftrace import KERNEL_SYSTEMS, ftrace_text
 from emu.trace.perf_data import perf_data
-from emu.trace.perfetto import perfetto_trace
 from emu.trace.protobuf import proto
 from emu.trace.recording import Recording, load_recording
 from emu.trace.trace_dat import trace_dat
@@ -61,7 +61,11 @@ def test_trace_cmd_prints_our_text(recording: Recording, tmp_path: Path) -> None
     ).stdout
     theirs = [line_of(THEIRS, line) for line in said.splitlines()[1:]]
     text = b"".join(ftrace_text(recording)).decode()
-    assert theirs == [line_of(OURS, line) for line in text.splitlines() if not line.startswith("#")]
+    ours = [line_of(OURS, line) for line in text.splitlines() if not line.startswith("#")]
+    times = [float(line[4]) for line in theirs]
+    assert times == sorted(times) == [float(line[4]) for line in ours]
+    # Events of two CPUs in the same ns stand in the order of their numbers with us, of the CPUs there.
+    assert sorted(theirs, key=lambda line: int(line[2])) == sorted(ours, key=lambda line: int(line[2]))
 
 
 @pytest.mark.tool
@@ -108,9 +112,11 @@ def test_perf_lock_agrees_with_lock_stat(recording: Recording, tmp_path: Path) -
 
 def test_perfetto_holds_every_event(recording: Recording) -> None:
     trace = proto().Trace()
-    trace.ParseFromString(b"".join(perfetto_trace(stream_of(recording))))
+    trace.ParseFromString(b"".join(CONVERTERS["perfetto"].function(recording, Options())))
     events = [event for packet in trace.packet for event in packet.ftrace_events.event]
     assert len(events) == sum(n for name, n in counts(recording).items() if not name.startswith("lock_"))
+    known = {p.track_descriptor.uuid for p in trace.packet if p.HasField("track_descriptor")}
+    assert {p.track_event.track_uuid for p in trace.packet if p.HasField("track_event")} <= known
     slices = Counter(p.track_event.name.split()[0] for p in trace.packet if p.track_event.name)
     assert slices["hold"] == len(recording.holds)
     assert slices["wait"] == np.sum(recording.holds["waited"] >= 0)
