@@ -19,7 +19,7 @@ ROOMS = ("zone", "cpu", "mm", "compact", "reclaim")  # the model; the other room
 NAME = re.compile(r"``(?:[\w/.-]+:)?\w+\(\)(?: \(5\.10(?:\.\d+)?\))?``")
 LEADING = re.compile(rf"{NAME.pattern}(?:(?:, | and |, and |; ){NAME.pattern})*")
 PART = re.compile(rf"(?:\b(?:of|in) |^What ){NAME.pattern}")
-DECORATORS = ("core", "entry", "seam", "implements")
+CORE = {"core", "entry", "seam", "implements"}
 DIFFERS = "Differs from 5.10:"
 
 
@@ -28,7 +28,7 @@ class Row:
     """One of our functions beside the kernel's."""
 
     kernel: str  # Markdown
-    ours: str
+    ours: str  # Markdown
     differs: str  # Markdown; empty: it doesn't
 
     @property
@@ -74,10 +74,10 @@ def deviation(doc: str) -> str:
     return markdown(rest.split("\n\n")[0])
 
 
-def is_core(node: ast.FunctionDef) -> bool:
-    """Whether a function is one of the model's."""
+def decorators(node: ast.FunctionDef) -> set[str]:
+    """Names of a function's decorators."""
     names = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
-    return any(isinstance(n, ast.Name) and n.id in DECORATORS for n in names)
+    return {n.id for n in names if isinstance(n, ast.Name)}
 
 
 def kernel_names(doc: str) -> str:
@@ -94,14 +94,15 @@ def row_of(node: ast.FunctionDef) -> Row | None:
     """The function's line in the table, if it has to do with one of the kernel's."""
     doc = ast.get_docstring(node) or ""
     kernel = kernel_names(doc)
-    return Row(kernel, node.name, deviation(doc)) if kernel else None
+    ours = f"`{node.name}`, a seam" if "seam" in decorators(node) else f"`{node.name}`"
+    return Row(kernel, ours, deviation(doc)) if kernel else None
 
 
 def read_module(path: Path) -> Module:
     """What a source file says about itself."""
     tree = ast.parse(path.read_text())
     doc = ast.get_docstring(tree) or ""
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and is_core(n)]
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and decorators(n) & CORE]
     rows = tuple(row for node in functions if (row := row_of(node)))
     return Module(
         path.relative_to(ROOT).as_posix(), markdown(doc.split("\n\n")[0].partition(DIFFERS)[0]), deviation(doc), rows
@@ -139,7 +140,7 @@ def section(module: Module) -> Iterator[str]:
     yield "| kernel | ours | differs? |"
     yield "|---|---|---|"
     for row in module.rows:
-        yield f"| {cell(row.kernel)} | `{row.ours}` | {cell(row.differs) or ('' if row.beside else 'no')} |"
+        yield f"| {cell(row.kernel)} | {row.ours} | {cell(row.differs) or ('' if row.beside else 'no')} |"
 
 
 def family_page(family: Family, model: dict[str, Module]) -> str:
@@ -156,9 +157,10 @@ def index_page(families: list[Family], model: dict[str, Module]) -> str:
         "# Functions of the kernel\n",
         "Which of our functions is which of 5.10's, family by family, in the order of reading. The tables are made",
         "from the docstrings. *part of*: the kernel has it within that function; *beside*: it is ours, and works for",
-        "or with that one. *no* in the last column: it decides as the kernel's does. What a whole module leaves out",
-        "stands above its table; all deviations together are in [differs.md](differs.md), what is not modelled at all",
-        "in [limits.md](../limits.md).\n",
+        "or with that one; *a seam*: a room further up has the body, where the kernel's calls run back. *no* in the",
+        "last column: it decides as the kernel's does. What a whole module leaves out stands above its table;",
+        "all deviations together are in [differs.md](differs.md), what is not modelled at all in",
+        "[limits.md](../limits.md).\n",
         "| family | modules | functions |",
         "|---|---|---|",
     ]

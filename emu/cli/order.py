@@ -14,8 +14,8 @@ __all__ = ["InOrder"]
 ORDER = (
     "list", "show", "run", "replay", "minimize", "explore", "prove", "datarace",  # of emu race, mostly
     "lock", "slowpath", "irq", "oversubscribe", "kill", "all",  # of emu stress
-    "demo", "record", "stress", "race", "explain", "top", "proc", "trace", "drgn", "ctl", "check", "verify", "bench", "warmup",
-    "ps", "gc",
+    "demo", "record", "stress", "race", "explain", "top", "proc", "trace", "drgn", "ctl", "check", "verify", "bench",
+    "warmup", "ps", "gc",
 )  # fmt: skip
 
 
