@@ -1,5 +1,9 @@
 // What all plots share: colours of the style sheet, fonts, the mode bar that nobody needs.
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colors = new Map(); // of the scheme that is on
+const css = (name) => {
+  if (!colors.has(name)) colors.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim());
+  return colors.get(name);
+};
 const series = (i) => css(`--c${i % 9}`);
 const dashes = ["solid", "dash", "dot", "dashdot", "longdash"];
 const drawers = [];
@@ -25,4 +29,4 @@ function plot(id, draw) {
   redraw();
 }
 const redrawAll = () => drawers.forEach((redraw) => redraw());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colors.clear(); redrawAll(); });

@@ -37,7 +37,7 @@ class Recording:
     wakes: dict[str, int]
     incidents: list[Incident]
     left_out: int  # incidents beyond those
-    looking: int  # ns that all looks took
+    looking: int  # ns of CPU time that all looks took
 
 
 class Recorder:
@@ -54,13 +54,13 @@ class Recorder:
 
     def __call__(self) -> None:
         """Look, if it is time to."""
-        now = time.monotonic_ns()
+        now, spent = time.monotonic_ns(), -time.thread_time_ns()
         self._phases.look(now)
         if self._samples.due(now):
             self._samples.take(self._sampler.sample)
         if self._frames.due(now):
             self._frames.take(self._frame)
-        self._looking += time.monotonic_ns() - now
+        self._looking += spent + time.thread_time_ns()
 
     def _frame(self) -> tuple[int, Frame]:
         return time.monotonic_ns(), self._memory.frame()

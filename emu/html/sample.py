@@ -17,7 +17,7 @@ __all__ = ["Sample", "Sampler", "Thinned"]
 
 T = TypeVar("T")
 Ints = np.ndarray[Any, np.dtype[np.int64]]
-SHARE = 50  # of the time, one part at most goes into looking
+SHARE = 33  # of a core's time, one part at most goes into looking
 
 
 class Thinned(Generic[T]):
@@ -34,14 +34,14 @@ class Thinned(Generic[T]):
         return now >= self._next
 
     def take(self, look: Callable[[], T]) -> None:
-        """One more; a look that takes long is followed by a longer pause."""
-        began = time.monotonic_ns()
+        """One more; a look that costs much CPU time is followed by a longer pause."""
+        began, spent = time.monotonic_ns(), -time.thread_time_ns()
         self.items.append(look())
-        ended = time.monotonic_ns()
+        spent += time.thread_time_ns()
         if len(self.items) > self.most:
             del self.items[1::2]
             self.every *= 2
-        self._next = max(began + self.every, ended + (ended - began) * SHARE)
+        self._next = max(began + self.every, time.monotonic_ns() + spent * SHARE)
 
 
 @dataclass(frozen=True)

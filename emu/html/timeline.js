@@ -43,11 +43,16 @@ function reported() {
   };
 }
 
+/** Nothing to see: the lanes are there also when nothing happened in any. */
+const ground = (rows) => ({
+  type: "scatter", mode: "markers", name: "lanes", x: rows.map(() => data.t[0]), y: rows, xaxis: "x", yaxis: "y2", showlegend: false, hoverinfo: "skip", marker: { opacity: 0 },
+});
+
 function drawTimeline() {
   const z = data.zones[zone], near = document.querySelector("[name=range]:checked").value === "marks";
   const rows = [...Object.keys(data.spans), ...Object.keys(lanes), "reported"].reverse();
   return {
-    traces: [...marks(), ...bands(), ...happenings(), reported()],
+    traces: [...marks(), ground(rows), ...bands(), ...happenings(), reported()],
     layout: {
       xaxis: { title: { text: "seconds" }, anchor: "y2", range: [Math.min(0, data.t[0]), data.t[data.t.length - 1]] },
       yaxis: { title: { text: "free pages" }, domain: [0.42, 1], range: near ? [0, 2.5 * Math.max(...z.high)] : [0, 1.05 * Math.max(...z.free, ...z.high)] },

@@ -17,11 +17,11 @@ CAN_NOT_WAIT = (GFP_KERNEL | __GFP_COMP) & ~__GFP_DIRECT_RECLAIM
 LOOKS = 12
 
 
-def recorded(memory: str = "64M", workload: str = "mixed,filecache") -> tuple[Recording, str]:
-    """The recording, and the page of it. Blocks of order 10 are taken until one is refused, which the machine says."""
+def recorded(workload: str = "mixed,filecache", fails: bool = True) -> tuple[Recording, str]:
+    """The recording, and the page of it. ``fails``: blocks of order 10 are taken until the machine says no."""
     load_counts()
     config = make_config(
-        {"cpus": 2, "memory": memory, "workload": workload, "fill": 0.6, "pin": False, "seed": 7}, "test"
+        {"cpus": 2, "memory": "64M", "workload": workload, "fill": 0.6, "pin": False, "seed": 7}, "test"
     )
     with WorkloadRun(config) as work:
         machine = work.machine
@@ -31,7 +31,7 @@ def recorded(memory: str = "64M", workload: str = "mixed,filecache") -> tuple[Re
             recorder._samples.take(recorder._sampler.sample)  # whether it is time to or not
             recorder._frames.take(recorder._frame)
             recorder()
-            if i == LOOKS // 2:
+            if i == LOOKS // 2 and fails:
                 held = []
                 while (pfn := machine.alloc_pages(cpu=0, gfp=CAN_NOT_WAIT, order=10)) >= 0:
                     held.append(pfn)

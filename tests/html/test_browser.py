@@ -15,8 +15,8 @@ from tests.html.runs import recorded
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
 )  # fmt: skip
 LOCAL = ("file:", "data:", "blob:", "chrome:")
 pytestmark = [
@@ -189,6 +189,14 @@ def test_the_timeline_has_zones_marks_and_lanes(browser: Browser, made: tuple[Re
     browser.wait(lambda: browser.text("#shown").startswith(f"{t / 1e9:.3f} s, look 4 "))
     for name in ("owners", "unusable", "buddy"):
         assert browser.run(f"return document.querySelectorAll('#{name}-plot svg').length") > 0
+    browser.quiet()
+
+
+def test_a_run_in_which_nothing_happened(browser: Browser, tmp_path: Path) -> None:
+    browser.open(recorded("repeat", fails=False)[1], tmp_path / "page.html")
+    assert browser.text("#failure-list") == "No allocation failed, and the OOM killer was not called."
+    assert "--lock-stat" not in browser.text("#lock-list"), "there are no locks on this page"
+    assert browser.run("return document.querySelectorAll('#timeline-plot .y2tick').length") >= 7
     browser.quiet()
 
 

@@ -22,11 +22,11 @@ from shm.struct import address_of, record_at
 OPERATIONS = 600 if INTERPRETED else 30_000
 
 
-@pytest.fixture(scope="module", params=["mixed", "orders,filecache", "hog,forkstorm,frag"])
+@pytest.fixture(scope="module", params=["mixed", "orders,filecache", "hog,forkstorm"])
 def work(request: pytest.FixtureRequest) -> Iterator[WorkloadRun]:
     """A machine whose CPUs hold pages of all kinds, and rest."""
     load_counts()
-    config = make_config({"cpus": 2, "memory": "48M", "workload": request.param, "fill": 0.6, "pin": False}, "test")
+    config = make_config({"cpus": 2, "memory": "48M", "workload": request.param, "fill": 0.3, "pin": False}, "test")
     with WorkloadRun(config) as made:
         made.post(OPERATIONS)
         made.machine.settle()

@@ -22,6 +22,8 @@ class Clock:
     def monotonic_ns(self) -> int:
         return self.now
 
+    thread_time_ns = monotonic_ns
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
