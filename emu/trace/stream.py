@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emu.trace.event_type import EventType, Field
+from emu.trace.event_type import EventType, Field, Rows
 
 __all__ = ["HARDIRQ", "IRQS_OFF", "Batch", "Ints", "Rows", "Stream", "Words", "put_words", "rows_of", "words_of"]
 
 Ints = NDArray[np.integer[Any]]
-Rows = NDArray[np.void]
 Words = NDArray[np.uint32]
 
 IRQS_OFF = 0x01  # enum trace_flag_type (include/linux/trace_events.h, 5.10)
