@@ -15,13 +15,16 @@ from emu.cli.common import UsageError, app
 
 @app.command("drgn")
 def debug(
-    script: Annotated[Path | None, typer.Argument(help="A Python file to run; prog is the machine.")] = None,
+    script: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A Python file to run; prog is the machine.")
+    ] = None,
     machine: MachineName = None,
     command: Annotated[str | None, typer.Option("-c", metavar="CODE", help="Run these statements.")] = None,
 ) -> None:
-    """Open a running machine in drgn, the programmable debugger: prog["node_data"][0].node_zones[1].
+    """Open a running machine in the debugger drgn.
 
-    Needs the extra drgn. With a script or -c it runs that, else it is a shell.
+    prog is the machine: prog["node_data"][0].node_zones[1]. Needs the extra drgn. With a script or -c it runs that,
+    else it is a shell.
     """
     try:
         import drgn.cli

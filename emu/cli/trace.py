@@ -21,7 +21,10 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A recording: what em
 
 @trace.command()
 def show(file: File, as_json: Json = False) -> None:
-    """Count what a recording holds: events by type, CPUs, the time they span, losses."""
+    """Count what a recording holds.
+
+    Events by type, CPUs, the time they span, losses.
+    """
     from emu.trace.recording import load_recording
 
     recording = load_recording(file)
@@ -94,7 +97,10 @@ def convert(
 
 @trace.command()
 def formats(as_json: Json = False) -> None:
-    """List the formats that a recording can be made into, and what reads them."""
+    """List the formats that a recording can be made into.
+
+    And what reads them.
+    """
     from emu.trace.convert import CONVERTERS
 
     data = {each.name: {"endings": list(each.endings), "help": each.help} for each in CONVERTERS.values()}
