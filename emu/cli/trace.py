@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from emu.cli.attach import MachineName, attached
 from emu.cli.common import Json, UsageError, app, print_result
 from emu.cli.order import InOrder
 
@@ -106,3 +107,29 @@ def formats(as_json: Json = False) -> None:
     data = {each.name: {"endings": list(each.endings), "help": each.help} for each in CONVERTERS.values()}
     lines = [f"{each.name:15}{' '.join(each.endings):28}{each.help}" for each in CONVERTERS.values()]
     print_result(as_json, {"formats": data}, lines)
+
+
+@trace.command("page-owner")
+def page_owner(
+    machine: MachineName = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to, instead of the terminal.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Print who has allocated the pages in use, as debugfs' page_owner.
+
+    Of a running machine that was booted with --boot page_owner. For tools/vm/page_owner_sort.
+    """
+    from emu.report import write_whole
+    from emu.trace.page_owner import has_page_owner, page_owner_text
+
+    with attached(machine) as board:
+        if not has_page_owner(board.m):
+            raise UsageError("that machine was booted without page_owner: emu run --boot page_owner")
+        blocks = list(page_owner_text(board.m))
+    text = "".join(blocks)
+    if out is not None:
+        write_whole(out, text)
+    elif not as_json:
+        typer.echo(text, nl=False)
+    lines = [f"{out}: {len(blocks):,} allocations"] if out else []
+    print_result(as_json, {"allocations": len(blocks), "file": str(out) if out else None}, lines)

@@ -26,7 +26,7 @@ from emu.zone.pageblock import PB_MIGRATE
 from emu.zone.snapshot import State, mem_map, pageblocks, state_of
 from shm.struct import address_of, record_at
 
-__all__ = ["comm", "node_list", "render", "show_mem", "task_comm"]
+__all__ = ["comm", "node_list", "page_flags_word", "render", "show_mem", "task_comm"]
 
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE = 64
@@ -95,7 +95,7 @@ def _signed16(value: int) -> int:
     return (value & 0xFFFF ^ 0x8000) - 0x8000
 
 
-def _page_flags(flags: int) -> tuple[int, tuple[tuple[str, int], ...]]:
+def page_flags_word(flags: int) -> tuple[int, tuple[tuple[str, int], ...]]:
     """The flags word as x86-64 lays it out, and the names of its bits."""
     value = (flags >> NODE_SHIFT & ((1 << NODE_BITS) - 1)) << _NODES_PGSHIFT | (flags & 3) << _ZONES_PGSHIFT
     for name, bit in PAGE_FLAG_NAMES.items():
@@ -117,7 +117,7 @@ def _bad_page(event: Any, m: Machine) -> Iterator[str]:
     anon = mapping & PAGE_MAPPING_ANON
     owner = 0 if anon else mapping & ~PAGE_MAPPING_FLAGS
     index = int(mem_map(m)["index"][pfn]) & 0xFFFFFFFFFFFFFFFF
-    value, names = _page_flags(flags)
+    value, names = page_flags_word(flags)
     low = value & (1 << len(_KERNEL_BITS)) - 1
     cma = " CMA" if pageblocks(m)[pfn >> 9] & PB_MIGRATE == MIGRATE_CMA else ""
     yield f"BUG: Bad page state in process {comm(m, int(event['cpu']))}  pfn:{pfn:05x}"
