@@ -13,6 +13,7 @@ from emu.cli import (
     race_prove,
     race_replay,
     race_run,
+    record,
     run,
     stress_all,
     stress_irq,
@@ -26,9 +27,9 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "drgn", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "run",
-    "stress_all", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath", "top",
-    "trace",
+    "app", "ctl", "drgn", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "record",
+    "run", "stress_all", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath",
+    "top", "trace",
 ]  # fmt: skip
 
 
@@ -43,6 +44,7 @@ def main() -> None:
         from emu.config import ConfigError
         from emu.machine import MachineError
         from emu.race.scenario import ScenarioError
+        from emu.record import RecordError
         from emu.trace.convert import ConvertError
         from emu.trace.protobuf import MissingLibraryError
         from emu.trace.recording import RecordingError
@@ -58,7 +60,7 @@ def main() -> None:
             raise SystemExit(1) from None
         known = (
             UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError,
-            MissingLibraryError, RecordingError, ConvertError, OSError,
+            RecordError, MissingLibraryError, RecordingError, ConvertError, OSError,
         )  # fmt: skip
         if not isinstance(err, known):
             raise
