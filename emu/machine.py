@@ -24,7 +24,6 @@ from typing import Any
 
 import multiprocessing_logging
 import numpy as np
-import psutil
 
 from emu.config import MachineConfig, make_config
 from emu.cpu.cpu_hotplug import salvage_page
@@ -391,8 +390,3 @@ class Machine:
     def state(self, light: bool = False) -> State:
         """The allocator's state; consistent when all CPUs are idle."""
         return self.board.state(light)
-
-    def memory_use(self) -> int:
-        """Resident bytes: the segment's pages and the processes' own memory."""
-        own: int = sum(psutil.Process(c.pid).memory_info().rss for c in self.children if c.status is None)
-        return int(self.board.segment.touched() + own)
