@@ -40,8 +40,8 @@ def show(file: File, as_json: Json = False) -> None:
         f"{file}: {recording.workload} on {data['cpus']} CPUs, seed {recording.seed}",
         f"{data['events']:,} events in {recording.seconds:.3f} s, {_losses(recording)}",
         *(
-            f"  {system + ':' + name:42}{count:14,}"
-            for name, (system, count) in sorted(counts.items(), key=lambda each: (each[1][0], -each[1][1]))
+            f"  {system + ':' + name:46}{count:12,}"
+            for name, (system, count) in sorted(counts.items(), key=lambda each: each[1][0])
         ),
     ]
     print_result(as_json, data, lines, f"emu trace convert {file} --to ftrace")
@@ -93,7 +93,7 @@ def convert(
     convert(recording, converter, path, Options(irq_info, dialect, tuple(system) if system else None))
     data: dict[str, Any] = {"file": str(path), "format": converter.name, "bytes": path.stat().st_size,
                             "lost": recording.lost, "lost_holds": recording.lost_holds}  # fmt: skip
-    print_result(as_json, data, [f"{path}: {converter.name}, {data['bytes']:,} bytes, of {_losses(recording)}"])
+    print_result(as_json, data, [f"{path}: {converter.name}, {data['bytes']:,} bytes; {_losses(recording)}"])
 
 
 @trace.command()
