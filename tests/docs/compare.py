@@ -28,3 +28,9 @@ def pattern(shown: str, exact: bool) -> str:
     treat = exactly if exact else roughly
     parts = [re.escape(treat(part)).replace(HERE, ".*") for part in re.split(LEFT_OUT, shown)]
     return "(?:.*\n)*?".join(parts)
+
+
+def matches(shown: str, out: str, err: str, exact: bool) -> bool:
+    """A page may leave out what goes to stderr, which is progress mostly."""
+    treat = exactly if exact else roughly
+    return any(re.fullmatch(pattern(shown, exact), treat(output)) for output in (out, out + err))

@@ -30,16 +30,16 @@ class Terminal:
         source = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
         self.environment = {**os.environ, "PATH": path, "PYTHONPATH": source, "COLUMNS": "100", "TERM": "dumb"}
 
-    def run(self, command: Command) -> tuple[int, str]:
-        """Its exit status, and what it prints; what it says on stderr only if that is all: progress isn't shown."""
+    def run(self, command: Command) -> tuple[int, str, str]:
+        """Its exit status, and what it prints on stdout and on stderr."""
         if command.beside:
             self.start(BESIDE.sub("", command.line))
-            return 0, ""
+            return 0, "", ""
         done = subprocess.run(
             ["bash", "-c", command.line], cwd=self.directory, env=self.environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return done.returncode, done.stdout or done.stderr
+        return done.returncode, done.stdout, done.stderr
 
     def start(self, line: str) -> None:
         """Start a machine, and wait until it is there."""
@@ -60,8 +60,8 @@ class Terminal:
         while self.beside:
             self.beside.pop().wait(SECONDS)
 
-    def play(self, block: list[Command]) -> Iterator[tuple[Command, int, str]]:
-        """Each command, its exit status and what it printed."""
+    def play(self, block: list[Command]) -> Iterator[tuple[Command, int, str, str]]:
+        """Each command, its exit status and what it printed on stdout and on stderr."""
         try:
             for command in block:
                 yield command, *self.run(command)

@@ -1,11 +1,10 @@
 """The commands on the pages are run, in order, and print what the pages show."""
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.docs.compare import exactly, pattern, roughly
+from tests.docs.compare import matches
 from tests.docs.pages import ROOT, commands, hidden_commands, not_run, pages
 from tests.docs.terminal import Terminal
 
@@ -27,14 +26,13 @@ PLAYED = [name for name, text in PAGES.items() if commands(text)]
 def test_a_page_shows_what_its_commands_print(name: str, tmp_path: Path) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
-    exact = name in EXACT
     shell = Terminal(tmp_path)
     for block in commands(PAGES[name]):
-        for command, status, output in shell.play(block):
-            printed = (exactly if exact else roughly)(output)
-            matches = re.fullmatch(pattern(command.shown, exact), printed)
-            assert matches, f"$ {command.line}\n{output}\n--- the page has:\n{command.shown}"
-            assert status in (0, 1) or command.shown.startswith("emu: "), f"$ {command.line}\n{output}"
+        for command, status, out, err in shell.play(block):
+            assert matches(command.shown, out, err, name in EXACT), (
+                f"$ {command.line}\n{out}{err}\n--- the page has:\n{command.shown}"
+            )
+            assert status in (0, 1) or command.shown.startswith("emu: "), f"$ {command.line}\n{out}{err}"
 
 
 def test_pages_have_commands() -> None:
