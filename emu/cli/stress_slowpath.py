@@ -41,13 +41,12 @@ def slowpath(
     }  # fmt: skip
     values = {**DEFAULTS, **{name: value for name, value in given.items() if value is not None}}
     config = config_of(None, values.pop("cpus"), values.pop("memory"), node, sysctl, boot, **values)
-    page = PageFile(report)
+    page, title = PageFile(report), f"emu stress slowpath: {config.cpus} CPUs at the watermarks"
     with Stoppable(), SlowpathRun(config, CompileProgress(quiet or as_json)) as work:
-        with Screen(
-            work.machine, "slowpath", config.operations * config.cpus, work.done, quiet or as_json
-        ) as screen:
-            found = work.run(page.watch(work.machine, work.runs(), work.failed, screen))
-        title = f"emu stress slowpath: {config.cpus} CPUs at the watermarks"
+        with Screen(work.machine, "slowpath", config.operations * config.cpus, work.done, quiet or as_json) as screen:
+            tick = page.watch(work.machine, work.runs(), work.failed, screen)
+            with page.even_if_it_ends(work.machine, title, facts_of(config)):
+                found = work.run(tick)
         said = page.write(work.machine, title, facts_of(config), totals(found), found.problems)
     print_result(
         as_json, dataclasses.asdict(found), [*slowpath_lines(found), *said],

@@ -314,12 +314,9 @@ def _pcp(m: MachineRecord) -> dict[str, dict[str, int]]:
     }  # fmt: skip
 
 
-def stress_lock(
-    config: LockConfig, progress: Progress | None = None, told: Callable[[str], None] = lambda _: None
-) -> LockReport:  # fmt: skip
+def stress_lock(config: LockConfig) -> LockReport:
     """Run one point on a machine of its own."""
-    told(f"{' '.join(config.mix)} on {config.cpus} CPUs")
-    with LockRun(config, progress) as made:
+    with LockRun(config) as made:
         return made.run()
 
 

@@ -346,11 +346,7 @@ def _spread(of: HdrHistogram, shift: int, sums: Iterable[int], longest: Iterable
     return Spread(sum(int(n) for n in sums) / count, p50, p99, most)
 
 
-def stress_slowpath(
-    config: MachineConfig | None = None, told: Callable[[SlowpathRun], Callable[[], None] | None] | None = None,
-    progress: Progress | None = None,
-) -> SlowpathReport:  # fmt: skip
-    """Run it on a machine of its own. ``told`` gets the run when its processes live and returns what is called now and
-    then while it goes on."""
-    with SlowpathRun(config or make_config(DEFAULTS, "slowpath"), progress) as work:
-        return work.run(told(work) if told is not None else None)
+def stress_slowpath(config: MachineConfig | None = None) -> SlowpathReport:
+    """Run it on a machine of its own."""
+    with SlowpathRun(config or make_config(DEFAULTS, "slowpath")) as work:
+        return work.run()
