@@ -10,8 +10,9 @@ import pytest
 from shm import loader
 from shm.atomic import clock_ns, cpu_relax, fetch_add, load_acquire, store_release
 from shm.core import entry
-from shm.lockstat import LOCK_POINTS, bucket, bucket_value
+from shm.lockstat import LOCK_POINTS, LockHold, bucket, bucket_value
 from shm.point import Party, site, site_name
+from shm.ring import Ring, ring_drain, ring_init
 from shm.spinlock import (
     EDEADLK,
     EOWNERDEAD,
@@ -42,11 +43,18 @@ class Shared(Struct):
     queue_max: int = i64()
     gate: int = i64()
     log: Array[int] = array(i64, 16)
+    ring: Ring = embed(Ring)
+    holds: Array[LockHold] = array(LockHold, 4)
 
 
 @entry
 def init(s: Shared, lock_class: int) -> None:
     spin_lock_init(s.lock, lock_class)
+
+
+@entry
+def init_ring(s: Shared, record: int) -> None:
+    ring_init(s.ring, 4, record)
 
 
 @entry
@@ -429,6 +437,54 @@ def test_time_is_spent_spinning_parked_or_holding(made: Crew) -> None:
     assert me.hold_ns > LOOK_NS // 2
     assert me.hold_ns + waiter.hold_ns == stat.holds.total
     assert (stat.con_bounces, stat.acq_bounces) == (1, 2)
+
+
+def keep_holds(made: Crew, party: Party) -> None:
+    """Have a party's holds on record, the last four at most."""
+    init_ring(made.shared, size_of(LockHold))
+    party.lock_stat, party.lock_ring = 1, address_of(made.shared.ring) - address_of(party)
+
+
+def test_each_hold_is_on_record(made: Crew) -> None:
+    me, lock = made.parties[MANY], made.shared.lock
+    keep_holds(made, me)
+    for _ in range(2):
+        take(me, made.shared, HERE)
+        drop(me, made.shared)
+    assert try_take(me, made.shared, THERE)
+    drop(me, made.shared)
+    holds = ring_drain(made.shared.ring, LockHold)
+    assert [site_name(number) for number in holds["site"].tolist()] == ["test_spinlock:here"] * 2 + [
+        "test_spinlock:there"
+    ]
+    assert holds["waited"].tolist() == [-1] * 3
+    table = address_of(me) - MANY * me.stride
+    assert holds["lock"].tolist() == [address_of(lock.stat) - table] * 3
+    assert int((holds["released"] - holds["acquired"]).sum()) == lock.stat.holds.total
+    assert me.irqs_off == 0
+
+
+def test_a_wait_is_on_record_with_the_hold(made: Crew) -> None:
+    keep_holds(made, made.parties[0])
+    take(made.parties[MANY], made.shared, HERE)
+    made.fork(0, sign, THERE)
+    queued(made, 1)
+    drop(made.parties[MANY], made.shared)
+    assert made.reap() == [0]
+    (hold,) = ring_drain(made.shared.ring, LockHold)
+    assert int(hold["waited"]) == made.shared.lock.stat.waits.total > 0
+    take(made.parties[MANY], made.shared, HERE)  # and the next one, who didn't wait, has none of it
+    drop(made.parties[MANY], made.shared)
+    assert made.shared.lock.stat.waited == 0
+
+
+def test_holds_that_find_no_room_are_counted(made: Crew) -> None:
+    me = made.parties[MANY]
+    keep_holds(made, me)
+    for _ in range(7):
+        take(me, made.shared, HERE)
+        drop(me, made.shared)
+    assert (len(ring_drain(made.shared.ring, LockHold)), made.shared.ring.lost) == (4, 3)
 
 
 @entry
