@@ -243,6 +243,8 @@ class WorkloadRun:
         for run in self.runs():
             run.target = run.ops + self.config.operations if self.config.operations else 0
             run.deadline = 0 if self.config.operations else time.monotonic_ns() + int(self.config.duration * 1e9)
+        if tick is not None:
+            tick()  # how it was before
         for i in cpus:
             self.machine.post(i, CMD_WORKLOAD)
         self.machine.wait(cpus, tick=tick)

@@ -45,6 +45,11 @@ class PageFile:
 
         load_counts()
 
+    @property
+    def named(self) -> dict[str, str]:
+        """Its name, for ``--json``."""
+        return {"page": str(self.path)} if self.path else {}
+
     def watch(
         self, machine: Machine, runs: Iterable[tuple[int, Run]], failed: Callable[[], int],
         tick: Callable[[], None] | None = None,

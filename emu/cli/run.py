@@ -119,15 +119,13 @@ def run(
             *([f"pages in flight in their hands: {result.in_flight}"] if result.deaths else []),
             f"seed: {config.seed}",
         ]
-        summary = dataclasses.asdict(result)
+        summary = dataclasses.asdict(result) | page.named
         if bits := config.deviations():
             from emu.race.variant import deviation_words
 
             summary["deviations"] = deviation_words(bits)
             lines.insert(0, f"differs from 5.10.262: {', '.join(summary['deviations'])}")
         recorded.report(summary, lines)
-        if report:
-            summary["page"] = str(report)
         finish(
             summary, lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",

@@ -125,7 +125,7 @@ def _once(base: dict[str, Any], out: Path, page: PageFile, as_json: bool, quiet:
     follow = (
         f"emu stress lock --mix {' --mix '.join(report.config['mix'])} --sweep pcp.batch=1,31,63,127 --html lock.html"
     )
-    print_result(as_json, {**dataclasses.asdict(report), "file": str(out)}, lines, follow)
+    print_result(as_json, {**dataclasses.asdict(report), "file": str(out), **page.named}, lines, follow)
     if report.validate:
         raise typer.Exit(1)
 

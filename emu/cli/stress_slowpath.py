@@ -49,7 +49,7 @@ def slowpath(
                 found = work.run(tick)
         said = page.write(work.machine, title, facts_of(config), totals(found), found.problems)
     print_result(
-        as_json, dataclasses.asdict(found), [*slowpath_lines(found), *said],
+        as_json, dataclasses.asdict(found) | page.named, [*slowpath_lines(found), *said],
         f"emu stress slowpath --cpus {config.cpus} --sysctl vm.watermark_scale_factor=200",
     )  # fmt: skip
     if found.problems:

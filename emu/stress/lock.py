@@ -210,6 +210,8 @@ class LockRun:
         return sum(run.failed for run in self.runs())
 
     def _post(self, command: int, tick: Callable[[], None] | None = None) -> list[int]:
+        if tick is not None:
+            tick()  # how it was before
         for i in range(self.config.cpus):
             self.machine.post(i, command)
         return self.machine.wait(range(self.config.cpus), tick=tick)

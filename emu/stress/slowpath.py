@@ -203,6 +203,8 @@ class SlowpathRun:
 
     def _all(self, command: int, *args: int, tick: Callable[[], None] | None = None) -> None:
         cpus = range(self.config.cpus)
+        if tick is not None:
+            tick()  # how it was before
         for i in cpus:
             self.machine.post(i, command, *args)
         self.machine.wait(cpus, tick=tick)

@@ -84,6 +84,7 @@ def test_stress(run_emu: RunEmu, tmp_path: Path) -> None:
     done = run_emu("stress", "lock", *SMALL, "-n", 200_000, "--json", "--report", "lock.html")
     assert done.returncode == 0, done.stderr
     report, data = json.loads(done.stdout), data_of(tmp_path / "lock.html")
+    assert report["page"] == "lock.html"
     (zone_lock,) = (c for c in report["classes"] if c["name"] == "&zone->lock")
     (shown,) = (lock for lock in data["locks"] if lock["name"] == "&zone->lock")
     assert shown["acquisitions"] == zone_lock["acquisitions"]
