@@ -18,6 +18,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -33,7 +34,7 @@ from emu.daemons import daemons_idle, daemons_of
 from emu.death import Child, Death, examine, waits_for
 from emu.hotplug import Hotplug
 from emu.programs import load_all
-from emu.trace.recorder import Recorder
+from emu.trace.recorder import Recorder, undisturbed
 from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
@@ -290,6 +291,10 @@ class Machine:
 
     def pump(self) -> None:
         """Empty the event rings: reports go to ``on_report``, everything to ``events`` if they are kept."""
+        with nullcontext() if self.recorder is None else undisturbed():
+            self._pump()
+
+    def _pump(self) -> None:
         vm = vm_of(self.m)
         reports = load_acquire(vm, "reports")
         for index in range(self.m.nr_parties):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["proc_files", "races", "sysctls", "workloads"]
+__all__ = ["proc_files", "races", "sysctls", "trace_formats", "workloads"]
 
 
 def races(incomplete: str) -> list[str]:
@@ -33,3 +33,10 @@ def proc_files(incomplete: str) -> list[str]:
     from emu.proc import FILES
 
     return [name for name in (*FILES, "lock_stat") if name.startswith(incomplete)]
+
+
+def trace_formats(incomplete: str) -> list[str]:
+    """What ``emu trace convert`` makes."""
+    from emu.trace.convert import CONVERTERS
+
+    return [name for name in CONVERTERS if name.startswith(incomplete)]

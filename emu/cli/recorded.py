@@ -44,10 +44,13 @@ class Recorded:
         """What is still in the rings, and the file appears: whatever has ended the run."""
         if self.recorder is None:
             return
+        from emu.trace.recorder import undisturbed
+
         try:
-            self.machine.trace(False)
-            self.machine.pump()
-            self.recorder.close()
+            with undisturbed():
+                self.machine.trace(False)
+                self.machine.pump()
+                self.recorder.close()
         except BaseException:
             self.recorder.discard()
             raise

@@ -9,6 +9,7 @@ import typer
 
 from emu.cli.attach import MachineName, attached
 from emu.cli.common import Json, UsageError, app, print_result
+from emu.cli.complete import trace_formats
 from emu.cli.order import InOrder
 
 if TYPE_CHECKING:
@@ -58,7 +59,10 @@ def _losses(recording: Recording) -> str:
 def convert(
     file: File,
     to: Annotated[
-        str | None, typer.Option(metavar="FORMAT", help="What to make of it; emu trace formats lists them.")
+        str | None,
+        typer.Option(
+            metavar="FORMAT", autocompletion=trace_formats, help="What to make of it; emu trace formats lists them."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to; its ending says the format if --to doesn't.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,25 @@ from shm.point import site_names
 from shm.ring import Ring, ring_drain
 from shm.struct import address_of, record_at
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "undisturbed"]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: the exception that they raise would leave half a chunk in the file, or take events
+    out of a ring that are written nowhere."""
+    old: dict[int, Any] = {}
+    came: list[int] = []
+    try:
+        with suppress(ValueError):  # signal.signal() is for the main thread; others get no exception anyway
+            for number in (signal.SIGINT, signal.SIGTERM):
+                old[number] = signal.signal(number, lambda got, _: came.append(got))
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 class Recorder:

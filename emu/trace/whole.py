@@ -12,9 +12,12 @@ class WholeFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # keep() and discard() close it
-            dir=path.parent, prefix=f".{path.name}-", delete=False
-        )
+        try:
+            self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # keep() and discard() close it
+                dir=path.parent, prefix=f".{path.name}-", delete=False
+            )
+        except OSError as err:
+            raise type(err)(err.errno, err.strerror, str(path)) from None
 
     def write(self, data: bytes) -> None:
         """Append."""

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from emu.zone.board import Board
 from emu.zone.event import EV_ALLOC, EV_FREE
 from emu.zone.gfp import GFP_KERNEL
 from emu.zone.sched import TASK_SIZE
+from tests.shm.helpers import until
 from tests.trace.recordings import events_of
 
 
@@ -185,6 +188,28 @@ def test_a_machine_that_dies_leaves_a_valid_file(tmp_path: Path) -> None:
     found = load_recording(path)
     allocated = found.events[found.events["kind"] == EV_ALLOC]
     assert allocated["pfn"].tolist() == pfns
+
+
+@pytest.mark.compiled
+def test_a_run_that_is_told_to_end_leaves_a_valid_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "emu", "run", "--cpus", "1", "--mem", "64M", "--duration", "60", "-q"]
+    run = subprocess.Popen([*command, "--record", "r.emurec"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: any(path.stat().st_size > 100_000 for path in tmp_path.glob(".r.emurec-*")), "events", 60)
+        run.terminate()
+        assert run.wait(60) == 128 + signal.SIGTERM
+    finally:
+        run.kill()
+        run.wait()
+    assert len(load_recording(tmp_path / "r.emurec").events) > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["r.emurec"]
+
+
+@pytest.mark.compiled
+def test_where_there_is_no_place_for_it(run_emu: Any) -> None:
+    done = run_emu("run", "--cpus", 1, "--mem", "64M", "-n", 10, "--record", "nowhere/r.emurec")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("emu: nowhere/r.emurec: No such file or directory\n")
 
 
 @pytest.mark.compiled
