@@ -33,8 +33,8 @@ def undisturbed() -> Iterator[None]:
     came: list[int] = []
     try:
         with suppress(ValueError):  # signal.signal() is for the main thread; others get no exception anyway
-            for number in (signal.SIGINT, signal.SIGTERM):
-                old[number] = signal.signal(number, lambda got, _: came.append(got))
+            for which in (signal.SIGINT, signal.SIGTERM):
+                old[which] = signal.signal(which, lambda got, _: came.append(got))
         yield
     finally:
         for number, handler in old.items():
