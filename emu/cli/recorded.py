@@ -20,7 +20,8 @@ Record = Annotated[
 
 
 class Recorded:
-    """Record what happens within. The machine must trace from its beginning on (``trace`` of its configuration)."""
+    """Record what happens within, to the end of the machine's processes. It must trace from its beginning on (``trace``
+    of its configuration)."""
 
     def __init__(self, machine: Machine, path: Path | None, workload: str) -> None:
         self.machine, self.path, self.workload = machine, path, workload
@@ -41,14 +42,15 @@ class Recorded:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """What is still in the rings, and the file appears: whatever has ended the run."""
+        """The machine's processes end, what is still in their rings is written, and the file appears: whatever has
+        ended the run. Nothing happens then that isn't on record, so that lock_stat counts the same."""
         if self.recorder is None:
             return
         from emu.trace.recorder import undisturbed
 
         try:
+            self.machine.halt()
             with undisturbed():
-                self.machine.trace(False)
                 self.machine.pump()
                 self.recorder.close()
         except BaseException:
