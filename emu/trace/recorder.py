@@ -53,7 +53,8 @@ class Recorder:
     def __init__(self, m: Machine, path: Path, *, seed: int, workload: str, config: dict[str, Any]) -> None:
         self.m, self.path = m, path
         self.events = self.lost = self.holds = self.lost_holds = 0
-        self._lost_of: dict[tuple[str, int], int] = {}
+        # what a ring lost before it was looked at is not missing from what is recorded
+        self._lost_of = {(EVENT_CHUNK, i): event_ring(m, i).lost for i in range(m.nr_parties)}
         self._packer = msgpack.Packer()
         self._failed: OSError | None = None
         self._file = WholeFile(path)
@@ -117,6 +118,11 @@ class Recorder:
         except OSError as err:
             self._failed = err
             raise
+
+
+def event_ring(m: Machine, party: int) -> Ring:
+    """Where a party's events come from."""
+    return record_at(Ring, address_of(m) + party_of(m, party).event_ring)
 
 
 def facts_of(m: Machine) -> dict[str, Any]:
