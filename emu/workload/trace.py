@@ -113,6 +113,7 @@ _LINE_REASONS: Final = {
 _BINARY: Final = {
     b"\x17\x08Dtracing": "a binary trace.dat: give the text that `trace-cmd report` prints",
     b"PERFILE2": "a binary perf.data: give the text that `perf script` prints",
+    b"\x87\xa6format\xademu recording": "a recording: give the text that `emu trace convert --to ftrace` makes of it",
 }
 
 # The shape of an event is what its text says apart from page and pfn; few distinct ones occur. This is no event's.

@@ -20,6 +20,7 @@ from emu.machine import Machine, MachineError
 from emu.trace.recorder import Recorder
 from emu.trace.recording import RecordingError, load_recording
 from emu.trace.whole import WholeFile
+from emu.workload.trace import TraceError, read_trace
 from emu.zone.board import Board
 from emu.zone.event import EV_ALLOC, EV_FREE
 from emu.zone.gfp import GFP_KERNEL
@@ -95,6 +96,11 @@ def changed(path: Path, **values: Any) -> Path:
     other = path.with_name("other.emurec")
     other.write_bytes(b"".join(msgpack.packb(each) for each in objects))
     return other
+
+
+def test_replay_tells_what_to_do_with_one(written: Path) -> None:
+    with pytest.raises(TraceError, match="a recording: give the text that `emu trace convert --to ftrace`"):
+        read_trace(written)
 
 
 def test_foreign_newer_and_damaged_files(written: Path) -> None:
