@@ -53,11 +53,15 @@ def test_the_screen_comes_up_and_quits(live: Live) -> None:
     os.close(master)
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [((), "0 machines are running"), (("--machine", "emu-1-nothing"), "emu-1-nothing"), (("--every", "1ms"), "100ms is"),
-     (("--every", "often"), "--every often: not a time")],
-)  # fmt: skip
+ERRORS = (
+    ((), "0 machines are running"),
+    (("--machine", "emu-1-nothing"), "emu-1-nothing"),
+    (("--every", "1ms"), "100ms is"),
+    (("--every", "often"), "--every often: not a time"),
+)
+
+
+@pytest.mark.parametrize(("args", "words"), ERRORS)
 def test_what_cannot_be_is_one_line(run_emu: RunEmu, args: tuple[str, ...], words: str) -> None:
     done = run_emu("top", "--once", *args)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
