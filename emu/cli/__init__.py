@@ -9,6 +9,7 @@ from emu.cli import (
     drgn,
     explain,
     look,
+    proc,
     race,
     race_prove,
     race_replay,
@@ -27,7 +28,7 @@ from emu.cli import (
 from emu.cli.common import UsageError, app
 
 __all__ = [
-    "app", "ctl", "drgn", "explain", "look", "main", "race", "race_prove", "race_replay", "race_run", "record",
+    "app", "ctl", "drgn", "explain", "look", "main", "proc", "race", "race_prove", "race_replay", "race_run", "record",
     "run", "stress_all", "stress_irq", "stress_kill", "stress_lock", "stress_oversubscribe", "stress_slowpath",
     "top", "trace",
 ]  # fmt: skip

@@ -4,65 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from emu.cli.attach import attached
 from emu.cli.common import Json, Quiet, UsageError, app, print_result, problems
-from emu.cli.complete import proc_files
-
-if TYPE_CHECKING:
-    from emu.zone.snapshot import State
-
-
-@app.command()
-def proc(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", autocompletion=proc_files,
-            help="One of buddyinfo pagetypeinfo zoneinfo vmstat meminfo numastat lock_stat.",
-        ),
-    ],
-    state: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A saved state instead of a running machine.")
-    ] = None,
-    machine: Annotated[
-        str | None, typer.Option(metavar="SEGMENT", help="Segment of the machine (emu ps); default: the only one.")
-    ] = None,
-    as_json: Json = False,
-) -> None:  # fmt: skip
-    """Print a /proc file of a machine, as 5.10 would.
-
-    Of a running machine, or of a saved state.
-    """
-    from emu.proc import FILES, render
-
-    if name not in (*FILES, "lock_stat"):
-        raise UsageError(f"{name}: not one of {', '.join(FILES)}, lock_stat")
-    text = _lock_stat(state, machine) if name == "lock_stat" else render(name, _state(state, machine, light=True))
-    typer.echo(json.dumps({"name": name, "text": text}) if as_json else text, nl=as_json)
-
-
-def _lock_stat(state: Path | None, machine: str | None) -> str:
-    if state is not None:
-        raise UsageError("lock_stat: a saved state has no locks; a report has proc/lock_stat if run with --lock-stat")
-    import emu.programs  # noqa: F401  (knows the names of all call sites)
-    from emu.proc import lock_stat
-    from emu.zone.locks import locks_of
-
-    with attached(machine) as board:
-        return lock_stat.render(locks_of(board.m))
-
-
-def _state(path: Path | None, machine: str | None, light: bool) -> State:
-    from emu.replay import read_state
-
-    if path is not None:
-        return read_state(path)
-    with attached(machine) as board:
-        return board.state(light)
 
 
 @app.command()
