@@ -40,9 +40,10 @@ _SCALARS: dict[Any, tuple[str, int, bool]] = {
 
 
 def all_structs(of: type[Struct] = Struct) -> Iterator[type[Struct]]:
-    """Every declared struct."""
+    """Every struct that the emulator declares."""
     for kind in of.__subclasses__():
-        yield kind
+        if kind.__module__.startswith(("emu.", "shm.")):
+            yield kind
         yield from all_structs(kind)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -114,16 +114,6 @@ def test_tasks() -> None:
         assert do(b, 99) == -EINVAL
 
 
-class Attached:
-    """What ``emu ctl`` attaches to, here."""
-
-    def __init__(self, b: Killer) -> None:
-        self.m, self.segment = b.m, self
-
-    def close(self) -> None:
-        """The machine stays."""
-
-
 def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["emu", "ctl", *words])
     with pytest.raises(SystemExit) as end:
@@ -135,7 +125,7 @@ def run(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with served() as b:
         b.spawn(0, 10)
-        monkeypatch.setattr(ctl_module, "_attach", lambda name: Attached(b))
+        monkeypatch.setattr(ctl_module, "attached", lambda name: nullcontext(b))
 
         def emu(text: str) -> tuple[int, str, str]:
             return run(text.split(), monkeypatch, capsys)
