@@ -20,7 +20,10 @@ from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.run import ORPHAN, PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.mm_types import AS_FILE, AS_SHMEM, MAX_MMS
+from emu.zone.snapshot import State
+from emu.zone.sysctl import SYSCTLS, sysctl_write
 from emu.zone.task_stats import slowpath_total
+from emu.zone.vmstat_items import NR_FREE_PAGES
 from shm.atomic import cmpxchg, fetch_add, load_acquire, store_release
 from shm.loader import Progress
 from shm.struct import address_of, record_at, size_of
@@ -129,19 +132,26 @@ def parts_of(config: MachineConfig) -> list[str]:
 
 
 class WorkloadRun:
-    """A machine that is to run its configured workload. Use as a context manager."""
+    """A machine that is to run its configured workload. Use as a context manager.
 
-    def __init__(self, config: MachineConfig, progress: Progress | None = None, order: int = 0) -> None:
+    ``state``: where it begins, instead of a fresh boot; the workload then wants its part of what is free there.
+    """
+
+    def __init__(
+        self, config: MachineConfig, progress: Progress | None = None, order: int = 0, state: State | None = None
+    ) -> None:
         self.parts = parts_of(config)
         self.config = config
-        pages = sum(config.node_bytes()) >> 12
+        pages = sum(z["vm_stat"][NR_FREE_PAGES] for z in state["zones"]) if state else sum(config.node_bytes()) >> 12
         slots = pages // config.cpus + 1536  # of each part: one may want nearly all
         handlers: dict[int, Handler] = {CMD_WORKLOAD: _slices, CMD_RELEASE: _release, CMD_ADOPT: adopt}
         runs = config.cpus * MAX_PARTS * size_of(Run)
         table = runs + config.cpus * len(self.parts) * slots * size_of(PageSlot)
         self.machine = Machine(
-            config, script_size=table + 8192, handlers=handlers, progress=progress, harmless=handlers
+            config, state=state, script_size=table + 8192, handlers=handlers, progress=progress, harmless=handlers
         )  # fmt: skip
+        if state:
+            self._write_sysctls()
         self.machine.hotplug.on_offline = self._orphan
         self._wants: dict[tuple[int, int], int] = {}
         m = self.machine.m
@@ -167,6 +177,13 @@ class WorkloadRun:
                     run.file = create_file(m, AS_FILE, max(run.want, 1))
                     run.tmpfs = create_file(m, AS_SHMEM, max(run.want >> 4, 1))
                 run.memcg = limited
+
+    def _write_sysctls(self) -> None:
+        """Those that were asked for, on top of the state's."""
+        asked = self.config.sysctl.model_fields_set
+        for name, value in self.config.sysctl.model_dump(include=asked).items():
+            for index, number in enumerate(value if isinstance(value, tuple) else (value,)):
+                sysctl_write(self.machine.m, self.machine.board.cpu(0), SYSCTLS[name].number, index, number)
 
     def done(self) -> int:
         """Operations so far."""

@@ -43,6 +43,7 @@ def main() -> None:
         raise SystemExit(130) from None
     except Exception as err:
         from emu.config import ConfigError
+        from emu.like import LikeError
         from emu.machine import MachineError
         from emu.race.scenario import ScenarioError
         from emu.record import RecordError
@@ -61,7 +62,7 @@ def main() -> None:
             raise SystemExit(1) from None
         known = (
             UsageError, ConfigError, CaseError, TraceError, ShapeError, StateError, SegmentError, ScenarioError,
-            RecordError, MissingLibraryError, RecordingError, ConvertError, OSError,
+            RecordError, LikeError, MissingLibraryError, RecordingError, ConvertError, OSError,
         )  # fmt: skip
         if not isinstance(err, known):
             raise

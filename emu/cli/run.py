@@ -31,6 +31,7 @@ from emu.cli.page import PageFile, PageOption, facts_of
 from emu.cli.recorded import Record, Recorded
 
 if TYPE_CHECKING:
+    from emu.like import Likeness
     from emu.run import WorkloadReport
 
 WORKLOAD_HELP = (
@@ -43,6 +44,9 @@ WORKLOAD_HELP = (
 def run(
     machine: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A machine.toml; options go on top of it.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="DIR|/proc", help="The machine, and how full, that zoneinfo there describes.")
     ] = None,
     cpus: Cpus = None, memory: Memory = None, node: Nodes = None, sysctl: Sysctls = None, boot: Boots = None,
     workload: Annotated[
@@ -80,6 +84,13 @@ def run(
     from emu.live import CompileProgress, Screen
     from emu.run import WorkloadRun
 
+    likeness = None
+    if like is not None:
+        given = {"FILE": machine, "--cpus": cpus, "--mem": memory, "--node": node, "--swap": swap}
+        if other := [name for name, value in given.items() if value]:
+            raise UsageError(f"--like {like}: without {', '.join(other)}, it says what the machine is")
+        likeness = _likeness(like)
+        cpus, memory = len(likeness.state["cpu_node"]), str(likeness.managed_pages << 12)
     config = config_of(
         machine,
         cpus,
@@ -100,7 +111,8 @@ def run(
         unfix=unfix or None,
     )
     page, title = PageFile(report), f"emu run: {config.workload} on {config.cpus} CPUs"
-    with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json)) as work:
+    state = likeness.state if likeness else None
+    with Stoppable(), WorkloadRun(config, progress=CompileProgress(quiet or as_json), state=state) as work:
         log_reports(work.machine)
         with Screen(
             work.machine, config.workload, config.operations * config.cpus, work.done, quiet or as_json
@@ -125,12 +137,21 @@ def run(
 
             summary["deviations"] = deviation_words(bits)
             lines.insert(0, f"differs from 5.10.262: {', '.join(summary['deviations'])}")
+        if likeness:
+            summary["like"] = {"directory": str(like), "notes": likeness.notes}
+            lines = [f"like {like}: {likeness}", *likeness.notes, *lines]
         recorded.report(summary, lines)
         finish(
             summary, lines, work.machine.board, out, as_json,
             f"emu proc buddyinfo --state {out}/state.json.gz",
             lambda wrong: page.write(work.machine, title, facts_of(config), totals(result), wrong),
         )  # fmt: skip
+
+
+def _likeness(directory: Path) -> Likeness:
+    from emu.like import like
+
+    return like(directory)
 
 
 def totals(result: WorkloadReport) -> dict[str, Any]:

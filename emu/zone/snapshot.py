@@ -170,7 +170,8 @@ def _zone_out(m: Machine, zone: Zone, types: int, light: bool) -> State:
         first = zone.zone_start_pfn >> PAGEBLOCK_ORDER
         last = -(-(zone.zone_start_pfn + zone.spanned_pages) // PAGEBLOCK_NR_PAGES)
         bits = pageblocks(m)[first:last]
-        counts = np.bincount(bits[bits & PB_OFFLINE == 0] & PB_MIGRATE, minlength=len(MIGRATETYPE_NAMES))
+        bits = bits[(bits != 0) & (bits & PB_OFFLINE == 0)]  # 0: a hole
+        counts = np.bincount(bits & PB_MIGRATE, minlength=len(MIGRATETYPE_NAMES))
         out["pageblock_counts"] = [int(c) for c in counts[:types]]
     else:
         out["pageblocks"] = list(_blocks_out(m, zone))
