@@ -41,9 +41,9 @@ def proc(
     ] = None,
     machine: MachineName = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Print a /proc file of a machine, as 5.10 would, or write the whole tree.
+    """Print a /proc file of a machine, as 5.10 would.
 
-    Of a running machine, or of a saved state. A directory is for tools that take another root: node_exporter
+    Or write all of them, with those of /sys and the trace events, into a directory. Of a running machine, or of a saved state. A directory is for tools that take another root: node_exporter
     --path.procfs DIR/proc, or a bind mount.
     """
     if sum(given is not None for given in (name, dump, watch)) != 1:

@@ -12,6 +12,7 @@ EXACT = ("docs/race.md", "docs/explain.md")  # where numbers don't depend on the
 NOT_RUN = {
     "README.md": {"needs root"},
     "docs/index.md": {"makes an environment and needs the package index"},
+    "docs/proc.md": {"needs root", "needs root, node_exporter and numactl; tests/proc has the same"},
     "docs/drgn.md": {"it needs a running machine; tests/drgn has the same"},
     "docs/race.md": {"it is a part of examples/lost_page.py, which a test compares"},
 }
