@@ -43,8 +43,8 @@ def proc(
 ) -> None:  # fmt: skip
     """Print a /proc file of a machine, as 5.10 would.
 
-    Or write all of them, with those of /sys and the trace events, into a directory. Of a running machine, or of a saved state. A directory is for tools that take another root: node_exporter
-    --path.procfs DIR/proc, or a bind mount.
+    Or write all of them, with those of /sys and the trace events, into a directory. Of a running machine, or of a saved
+    state. A directory is for tools that take another root: node_exporter --path.procfs DIR/proc, or a bind mount.
     """
     if sum(given is not None for given in (name, dump, watch)) != 1:
         raise UsageError("proc: give the name of a file, --dump DIR or --watch DIR")
