@@ -116,7 +116,7 @@ def kswapd_is_running(m: Machine, cpu: Cpu, node: Node) -> bool:
         return kswapd_state(m, cpu, node, k)
     pgdat_kswapd_lock(m, cpu, k, S_LOCK)
     running = kswapd_state(m, cpu, node, k)
-    pgdat_kswapd_unlock(k)
+    pgdat_kswapd_unlock(cpu, k)
     return running
 
 

@@ -38,7 +38,7 @@ def rmqueue_buddy(
     """The part of ``rmqueue()`` under the zone lock: HIGHATOMIC first for ALLOC_HARDER, bad blocks skipped.
 
     Race R24: the watermark was looked at without the lock, so several CPUs may pass it with the same free pages. To ask
-    once more under the lock would close that; no kernel does.
+    once more under the lock closes that, but for what other CPUs have taken and not yet counted; no kernel does.
     """
     if gfp_flags & __GFP_NOFAIL != 0 and order > 1:
         warn_on_once(m, cpu, WARN_NOFAIL_ORDER, gfp_flags, order)
@@ -69,6 +69,8 @@ def wake_for_boost(m: Machine, cpu: Cpu, zone: Zone, alloc_flags: int) -> None:
 
     Test and clear are two steps, so another CPU may have cleared the bit in between; kswapd is then woken twice. To
     clear it first makes sure (R9b) that a request from the clearing on is answered by whoever made it.
+
+    To wake first and clear afterwards is a bug that no kernel had: it shows what the order is for (R9b).
 
     It needn't be the caller's own steal. R11's remedy: who mustn't wake kswapd leaves that to others.
     """

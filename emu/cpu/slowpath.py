@@ -119,10 +119,10 @@ def __alloc_pages_direct_reclaim(
     since = slow_clock(m)
     ac.did_some_progress = __perform_reclaim(m, cpu, gfp_mask, order, ac)
     add_spent(m, cpu, SPENT_RECLAIM, since)
-    if ac.did_some_progress == 0:
-        return NULL
     if deviates(m, R23) and order != 0:
         drain_all_pages(m, cpu, 0)
+    if ac.did_some_progress == 0:
+        return NULL
     pfn = get_page_from_freelist(m, cpu, gfp_mask, order, alloc_flags, ac)
     if pfn == NULL and not deviates(m, R23):
         unreserve_highatomic_pageblock(m, cpu, ac, 0)
@@ -185,7 +185,8 @@ def has_to_restart(
     m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocContext, s: Slowpath, race: int
 ) -> bool:  # fmt: skip
     """Whether the nodes or zones have changed under this allocation; counted with its reason. ``race``: what the look
-    is for here, R2 or R2B."""
+    is for here: R2, before it fails or kills (902b62810a57, e47483bca2cc), where zonelists came later and by themselves
+    (3d36424b3b58), or R2B, in each round (e05741fb10c3)."""
     reason = -1
     if not deviates(m, race):
         reason = check_retry(m, cpu, s.cpuset_mems_cookie, s.zonelist_iter_cookie, ac)
@@ -357,7 +358,7 @@ def slowpath_begin(m: Machine, cpu: Cpu, gfp_mask: int, order: int, ac: AllocCon
     s.reason = FIRST
     ac.compact_priority = DEF_COMPACT_PRIORITY
     ac.compact_result = COMPACT_SKIPPED
-    point_loop(cpu.party, S_START, 0)
+    point_loop(cpu.party, S_START, ac.nodemask_kind)
     s.cpuset_mems_cookie = read_mems_allowed_begin(m, cpu)
     s.zonelist_iter_cookie = zonelist_iter_begin(m, cpu)
     s.alloc_flags = gfp_to_alloc_flags(m, cpu, gfp_mask)

@@ -1,6 +1,8 @@
 """Starting and stopping a node's kswapd (``mm/vmscan.c`` (5.10)): the pointer that says whether there is one.
 
-Differs from 5.10: a process stands ready for each node all the time, and sleeps while the pointer is clear.
+Differs from 5.10: a process stands ready for each node all the time, and the pointer says whether 5.10 would have one.
+With it cleared the process isn't asked to do anything, but may still do what it was asked for before, where
+``kthread_stop()`` waits for the end of that first.
 """
 
 from emu.cpu.workqueue import poll
@@ -32,10 +34,10 @@ def pgdat_kswapd_lock(m: Machine, cpu: Cpu, k: Kswapd, where: int) -> None:
 
 
 @core(cold=True)
-def pgdat_kswapd_unlock(k: Kswapd) -> None:
-    """``pgdat_kswapd_unlock()``"""
-    store_release(k, "kswapd_lock", 0)
-    futex_wake(k, "kswapd_lock", 1, ANY)
+def pgdat_kswapd_unlock(cpu: Cpu, k: Kswapd) -> None:
+    """``pgdat_kswapd_unlock()``; who gave up waiting because the machine stops hasn't got it."""
+    if cmpxchg(k, "kswapd_lock", cpu.party.index + 1, 0) == cpu.party.index + 1:
+        futex_wake(k, "kswapd_lock", 1, ANY)
 
 
 @core(cold=True)
@@ -58,4 +60,4 @@ def kswapd_stop(m: Machine, cpu: Cpu, nid: int) -> None:
     pgdat_kswapd_lock(m, cpu, k, S_LOCK)
     point(cpu.party, S_STOP)
     store_release(k, "task", 0)
-    pgdat_kswapd_unlock(k)
+    pgdat_kswapd_unlock(cpu, k)

@@ -204,10 +204,10 @@ def empty_range(m: Machine, cpu: Cpu, zone_offset: int, start_pfn: int, end_pfn:
     passes = 0
     pfn = start_pfn
     while True:
-        point_loop(cpu.party, S_PASS, pfn)
+        most = vm_at(m, m.vm).offline_passes
+        point_loop(cpu.party, S_PASS, pfn + (passes << 40) if most != 0 else pfn)
         if fatal_signal_pending(task_at(m, cpu.current)) or not cond_resched(m, cpu):
             return HOTPLUG_SIGNAL
-        most = vm_at(m, m.vm).offline_passes
         if most != 0 and passes >= most:
             return HOTPLUG_PASSES
         passes += 1

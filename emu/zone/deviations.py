@@ -1,8 +1,8 @@
 """Where the model may be told to differ from 5.10.262, to see what a fix is for (``Machine.deviations``).
 
 Each bit is one race of the catalogue (``emu race list``). A race that 5.10.262 has a fix for: the bit takes the fix
-out. One that is still open there: the bit puts the fix in. All bits clear is 5.10.262 as it is. The places that ask are
-off the hot path, or behind a branch that free-running processes don't take.
+out. One that is still open there: the bit puts the fix in. One that no kernel had: the bit plants it. All bits clear is
+5.10.262 as it is. No place that asks is on the way of an order-0 request that its pcp list can serve.
 """
 
 from emu.zone.mmzone import Machine

@@ -92,7 +92,7 @@ def boost_watermark(m: Machine, cpu: Cpu, zone: Zone) -> bool:
 @core(cold=True)
 def ask_for_kswapd(m: Machine, cpu: Cpu, zone: Zone) -> None:
     """``ZONE_BOOSTED_WATERMARK``: rmqueue() wakes kswapd once the zone lock is given back. Woken here (R10), under that
-    lock, the scheduler's locks are taken inside it, while who holds those may allocate."""
+    lock as before 73444bc4d8f9, the scheduler's locks are taken inside it, while who holds those may allocate."""
     if deviates(m, R10):
         wakeup_kswapd(m, cpu, zone, 0, 0, zone.zid)
         return

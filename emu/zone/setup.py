@@ -220,9 +220,9 @@ def zone_pcp_update(m: Machine, cpu: Cpu, zone: Zone) -> None:
         pageset_update(m, cpu, pageset_at(m, zone.pageset + c * PAGESET_SIZE), high, batch)
     for c in range(m.nr_cpus, m.nr_parties):  # the kernel's daemons use those of the CPUs
         pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
-        pset.batch = 1
-        pset.high = high
-        pset.batch = batch
+        store_release(pset, "batch", 1)
+        store_release(pset, "high", high)
+        store_release(pset, "batch", batch)
 
 
 @entry

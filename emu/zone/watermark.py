@@ -91,10 +91,22 @@ def zone_watermark_ok(m: Machine, z: Zone, order: int, mark: int, highest_zoneid
 
 @core(cold=True)
 def pages_above_mark(z: Zone, alloc_flags: int) -> int:
-    """How many pages may go before the zone is at the watermark of a request, no reserve counted."""
+    """How many pages may go before the zone is at the watermark of a request, which is lower for those that may use
+    reserves, as in :func:`__zone_watermark_ok`. Lowmem reserves aren't counted."""
+    free_pages = zone_page_state(z, NR_FREE_PAGES)
     if alloc_flags & ALLOC_NO_WATERMARKS != 0:
-        return zone_page_state(z, NR_FREE_PAGES)
-    return max(0, zone_page_state(z, NR_FREE_PAGES) - wmark_pages(z, alloc_flags & ALLOC_WMARK_MASK))
+        return free_pages
+    which = alloc_flags & ALLOC_WMARK_MASK
+    mark = wmark_pages(z, which)
+    if which == WMARK_MIN and alloc_flags & ALLOC_HARDER != 0:  # GFP_ATOMIC ignores the boost there
+        mark = z.watermark[WMARK_MIN]
+    if alloc_flags & ALLOC_HIGH != 0:
+        mark -= mark // 2
+    if alloc_flags & ALLOC_OOM != 0:
+        mark -= mark // 2
+    elif alloc_flags & ALLOC_HARDER != 0:
+        mark -= mark // 4
+    return max(0, free_pages - mark)
 
 
 @core(inline=True)

@@ -1,12 +1,14 @@
 """Memory goes and comes while the processes of other CPUs allocate and free."""
 
 import os
+import re
 from collections.abc import Callable
 
 import pytest
 
 from emu.zone.mmzone import ZONE_MOVABLE, ZONE_NORMAL
 from emu.zone.validate import validate
+from emu.zone.vmstat import NUMA_STATS_THRESHOLD
 from shm.atomic import store_release
 from shm.core import INTERPRETED
 from tests.bench import shape
@@ -74,4 +76,7 @@ def test_a_node_goes_and_comes_and_no_request_fails() -> None:
         assert b.m.nodes[1].node_present_pages == 4096
         # zone_pcp_reset() folds the differentials of others while they count NUMA_FOREIGN with the zonelist they have
         # begun with: what is read before and written after is counted twice, in 5.10 as well
-        assert [text for text in faults(b) if not text.startswith("numa_foreign ")] == []
+        (wrong,) = [text for text in faults(b) if "numa_foreign " in text] or ["numa_foreign expected 0, found 0"]
+        miss, foreign = (int(n) for n in re.findall(r"(?:expected|found) (\d+)", wrong))
+        assert 0 <= foreign - miss <= 2 * CYCLES * NUMA_STATS_THRESHOLD
+        assert [text for text in faults(b) if text != wrong] == []

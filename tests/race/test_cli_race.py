@@ -364,3 +364,9 @@ def test_emu_run_says_how_its_machine_differs(run_emu: Callable[..., CompletedPr
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("differs from 5.10.262: without the fix of R12\n")
     assert json.loads((tmp_path / "r" / "summary.json").read_text())["deviations"] == ["without the fix of R12"]
+
+
+def test_a_switch_of_one_scenario_is_for_no_machine() -> None:
+    with pytest.raises(ConfigError, match="unfix|R18: acts in its own scenario only") as caught:
+        make_config({"unfix": ["R18"]}, "machine")
+    assert "\n" not in str(caught.value)
