@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +39,8 @@ def prove(
     from emu.race.prove import prove as prove_one
 
     seconds = seconds_of(budget)
-    scenarios = [find_scenario(name) for name in which] if which else list(catalogue().values())
+    names = which or list(catalogue())
+    scenarios = [find_scenario(name) for name in names]
     begin_again_in("instrumented")
     load(quiet or as_json)
     proofs: list[Proof] = []
@@ -55,8 +57,10 @@ def prove(
     wrong = [proof.scenario for proof in proofs if not proof.ok]
     how = f"not as they say: {', '.join(wrong)}" if wrong else "all as they say"
     lines.append(f"{len(proofs)} scenarios, {how}")
-    data = {"seed": seed, "proofs": [proof.as_dict() for proof in proofs], "ok": not wrong}
-    print_result(as_json, data, lines, f"emu race run {wrong[0] if wrong else proofs[0].scenario}")
+    first = next((i for i, proof in enumerate(proofs) if not proof.ok), 0)
+    follow = f"emu race run {shlex.quote(names[first])}"
+    data = {"seed": seed, "proofs": [proof.as_dict() for proof in proofs], "ok": not wrong, "next": follow}
+    print_result(as_json, data, lines, follow)
     if wrong:
         raise typer.Exit(1)
 
@@ -93,6 +97,6 @@ def datarace(
     lines = [kcsan_text(one) for one in found]
     lines.append(f"seed {seed}: {len(found)} data race{'' if len(found) == 1 else 's'} in {scenario.id}")
     data = {"scenario": scenario.id, "unfixed": unfixed, "seed": seed, "races": [one.as_dict() for one in found]}
-    print_result(as_json, data, lines, f"emu race show {which}")
+    print_result(as_json, data, lines, f"emu race show {shlex.quote(which)}")
     if found:
         raise typer.Exit(1)

@@ -49,14 +49,14 @@ Strategy = Annotated[
         "robin or dpor.",
     ),
 ]
-Schedules = Annotated[int | None, typer.Option(min=1, metavar="N", help="At most so many schedules.")]
+Schedules = Annotated[int | None, typer.Option(min=1, max=1 << 60, metavar="N", help="At most so many schedules.")]
 
 
 @race.command("run", cls=VariantCommand)
 def run_race(
     which: Which, fix: Fix = None, unfix: Unfix = None, strategy: Strategy = "auto",
     bound: Annotated[
-        int, typer.Option(min=-1, metavar="N", help="Most preemptions of --strategy exhaustive; -1: any number.")
+        int, typer.Option(min=-1, max=4096, metavar="N", help="Preemptions of --strategy exhaustive; -1: any number.")
     ] = -1,
     depth: Annotated[int, typer.Option(min=1, max=17, metavar="N", help="Of --strategy pct: preemptions + 1.")] = 3,
     seed: Seed = 1, budget: Budget = "10s", schedules: Schedules = None, report: Reports = None, out: Save = None,
@@ -109,9 +109,9 @@ def run_race(
 def explore_race(
     which: Which, fix: Fix = None, unfix: Unfix = None,
     bound: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="All schedules with at most so many preemptions.")
+        int | None, typer.Option(min=0, max=4096, metavar="N", help="All schedules with at most so many preemptions.")
     ] = None,
-    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, however long it takes.")] = False,
+    exhaustive: Annotated[bool, typer.Option("--exhaustive", help="All, for the whole budget.")] = False,
     strategy: Annotated[
         str,
         typer.Option(

@@ -54,7 +54,7 @@ def load_file(path: Path) -> tuple[Scenario, ...]:
         spec.loader.exec_module(module)
     except ScenarioError:
         raise
-    except Exception as err:
+    except (Exception, SystemExit) as err:
         raise ScenarioError(f"{path}: {type(err).__name__}: {err}") from err
     found = getattr(module, "SCENARIOS", None)
     if not isinstance(found, tuple | list) or not found or not all(isinstance(s, Scenario) for s in found):

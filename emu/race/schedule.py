@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["VERSION", "Schedule", "Switch", "actor_name", "actor_number", "reduced", "schedule_of"]
 
 VERSION = "emu-race/1"
-_HEAD = re.compile(r"(emu-race/\d+) (\S+) (fixed|unfixed) seed=(\d+)(?: drop=(\S+))?((?: \S+)*)")
-_SWITCH = re.compile(r"([a-z_0-9]+)@(.+)\*(\d+)>([a-z_0-9]+)")
+_HEAD = re.compile(r"(emu-race/\d+) (\S+) (fixed|unfixed) seed=([0-9]{1,19})(?: drop=(\S+))?((?: \S+)*)")
+_SWITCH = re.compile(r"([a-z_0-9]+)@(.+)\*([1-9][0-9]{0,8})>([a-z_0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def reduced(scenario: Scenario, dropped: tuple[str, ...]) -> Scenario:
     }  # fmt: skip
     for what in dropped:
         name, _, number = what.partition(".")
-        if name not in kept or (number and not (number.isdigit() and int(number) < len(kept[name]))):
+        if name not in kept or (
+            number and not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) < len(kept[name]))
+        ):
             raise ScenarioError(f"schedule: {scenario.id} has no {what} that could be dropped")
         if number:
             kept[name][int(number)] = None

@@ -14,7 +14,7 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emu.programs import load_all
 from emu.race.catalogue import catalogue
@@ -23,12 +23,14 @@ from emu.race.players import Players
 from emu.race.replay import record, replay
 from emu.race.report import Report
 from emu.race.scenario import Scenario, ScenarioError
-from emu.race.schedule import Schedule
+from emu.race.schedule import Schedule, reduced
 from emu.race.spread import spread
 from emu.race.variant import variant_words
 from emu.testing.artifacts import save_artifact
 from emu.testing.runs import check_determinism as examine
 from emu.testing.runs import scenario_named
+
+T = TypeVar("T", int, float)
 
 __all__ = ["race_test"]
 
@@ -61,8 +63,8 @@ def race_test(
     """
     import pytest
 
-    given = os.environ.get("EMU_RACE_SEED")
-    seeds = [int(given)] if given else [seed] if isinstance(seed, int) else list(seed)
+    given = _number("EMU_RACE_SEED", int)
+    seeds = [given] if given is not None else [seed] if isinstance(seed, int) else list(seed)
     budget = SECONDS if seconds is None and schedules is None and strategy not in ("exhaustive", "dpor") else seconds
     twice = TWICE if check_determinism is True else int(check_determinism)
 
@@ -84,7 +86,7 @@ def race_test(
                     result = spread(
                         run_.scenario, unfixed=unfixed, strategy=strategy, seed=race_seed, bound=bound, depth=depth,
                         jobs=jobs, schedules=schedules or ALL,
-                        seconds=float(os.environ.get("EMU_RACE_SECONDS") or budget or ALL),
+                        seconds=_budget(budget),
                     )  # fmt: skip
                 run_.judge(result)
             except ScenarioError as err:
@@ -103,6 +105,26 @@ def race_test(
         return each_seed
 
     return decorate
+
+
+def _number(variable: str, kind: type[T]) -> T | None:
+    """What an environment variable says, if it does."""
+    text = os.environ.get(variable)
+    if not text:
+        return None
+    try:
+        return kind(text)
+    except ValueError:
+        raise ScenarioError(f"{variable}: {text!r} is not a number") from None
+
+
+def _budget(seconds: float | None) -> float:
+    """Of a test: what the environment says, or the test; something must be played."""
+    asked = _number("EMU_RACE_SECONDS", float)
+    budget = asked if asked is not None else seconds if seconds is not None else float(ALL)
+    if not budget > 0:
+        raise ScenarioError(f"a budget of {budget:g} seconds: nothing would be played")
+    return budget
 
 
 class _Run:
@@ -144,7 +166,7 @@ class _Run:
 
     def again(self, line: Schedule) -> Result:
         """Play it."""
-        with Players(self.scenario, self.unfixed) as players:
+        with Players(reduced(self.scenario, line.dropped), self.unfixed) as players:
             result = replay(players, line)
         result.schedule = line
         return result
@@ -155,6 +177,8 @@ class _Run:
             seed=self.seed, strategy=result.strategy, schedules=result.schedules, coverage=result.coverage,
             verdict=result.verdict,
         )  # fmt: skip
+        if not result.schedules:
+            self.fail(f"{self.scenario.id}: no schedule was played; seed {self.seed}")
         if self.fails is False and result.found:
             self.fail(self.told(result))
         if self.fails and not result.found:
@@ -175,12 +199,14 @@ class _Run:
             f"schedule: {line}", "",
         ]  # fmt: skip
         try:
+            schedule = result.schedule or Schedule.parse(line)
+            scenario = reduced(scenario, schedule.dropped)
             with Players(scenario, self.unfixed) as players:
-                report = Report(record(players, result.schedule or Schedule.parse(line)), scenario)
+                report = Report(record(players, schedule), scenario)
             body, command = list(report.body(WIDTH)), report.command
         except ScenarioError as err:
             body, command = [str(err)], ""
-        tail = [f"replay: {command}"] if command and scenario is catalogue().get(scenario.id) else []
+        tail = [f"replay: {command}"] if command and self.scenario is catalogue().get(scenario.id) else []
         try:
             name = self.request.node.name
             saved = save_artifact(self.directory(), name, "\n".join([line, "", *head, *body, "", *tail]) + "\n")

@@ -311,6 +311,7 @@ def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
         (("run", LOOP, "--unfix", "R999"), ("R999: no race that the model has both variants of",)),
         (("explore", LOOP, "--bound", "1", "--exhaustive"), ("--exhaustive and --bound",)),
         (("explore", LOOP, "--strategy", "pct"), ("--strategy pct",)),
+        (("replay", "emu-race/1 LOOP unfixed seed=1 drop=cpu0.²", "--file", MINE), ("has no cpu0.²",)),
         (("explore", LOOP, "--strategy", "dpor", "--bound", "1"), ("--strategy dpor: without --bound",)),
         (("explore", LOOP, "--strategy", "dpor", "--jobs", "2"), ("--strategy dpor: without --bound and --jobs",)),
         (("replay", "emu-race/1 LOOP unfixed seed=1", "--file", MINE, "--fix"), ("it can't be the other",)),
@@ -323,6 +324,8 @@ def test_bad_usage_is_one_line(emu: Emu, args: tuple[str, ...], words: tuple[str
 def test_a_broken_file_is_one_line(emu: Emu, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("SCENARIOS = (1 / 0,)\n")
     refused(emu("run", "broken.py"), "broken.py: ZeroDivisionError")
+    (tmp_path / "gone.py").write_text("raise SystemExit(0)\n")
+    refused(emu("run", "gone.py"), "gone.py: SystemExit")
     (tmp_path / "empty.py").write_text("")
     refused(emu("show", "empty.py"), "has no SCENARIOS")
 

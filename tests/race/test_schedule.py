@@ -46,6 +46,9 @@ def test_text_and_schedule_are_the_same(unfixed: bool, seed: int, switches: list
         ("emu-race/1 R8 fixed seed=1 cpu0", "'cpu0' is no switch such as cpu0@rmqueue_bulk:lock"),
         ("emu-race/1 R8 fixed seed=1 cpu0@start>cpu1", "is no switch"),
         ("emu-race/1 R8 fixed seed=1 cpu0@start*one>cpu1", "is no switch"),
+        ("emu-race/1 R8 fixed seed=1 cpu0@start*0>cpu1", "is no switch"),
+        ("emu-race/1 R8 fixed seed=1 cpu0@start*4294967297>cpu1", "is no switch"),
+        (f"emu-race/1 R8 fixed seed={'9' * 5000}", "does not begin with"),
     ],
 )
 def test_text_that_is_no_schedule(text: str, told: str) -> None:

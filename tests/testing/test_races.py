@@ -179,6 +179,30 @@ def test_good(): pass
     result.stdout.fnmatch_lines(["EMU_RACE_REPLAY: nowhere.txt: *No such file*"])
 
 
+def test_a_minimised_schedule_is_played_without_what_it_drops(run) -> None:
+    text = """
+THREE = LOST.named(programs={**LOST.programs, "cpu2": LOST.programs["cpu1"]})
+
+@race_test(THREE)
+def test_three(result):
+    pass
+"""
+    line = "emu-race/1 LOST fixed seed=1 drop=cpu2 cpu0@litmus:write+v0*1>cpu1"
+    result = run(text, f"--race-replay={line}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["schedule: emu-race/1 LOST fixed seed=1 drop=cpu2 cpu0@*", "CPU0 *CPU1"])
+    assert "CPU2" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon"])
+def test_a_test_that_would_play_nothing_fails(run, monkeypatch: pytest.MonkeyPatch, seconds: str) -> None:
+    monkeypatch.setenv("EMU_RACE_SECONDS", seconds)
+    run("""
+@race_test(GOOD)
+def test_good(): pass
+""").assert_outcomes(failed=1)
+
+
 def test_the_ini_file_says_where_failures_are_saved(run, pytester: pytest.Pytester, monkeypatch) -> None:
     monkeypatch.delenv("EMU_RACE_ARTIFACTS")
     pytester.makeini("[pytest]\nrace_artifacts = left/here")
