@@ -101,6 +101,8 @@ def check_reports(paths: list[Path] | None, save: Path | None = None) -> None:
     for path in [*(paths or ()), *([save] if save else [])]:
         if not path.parent.is_dir():
             raise UsageError(f"{path}: no such directory")
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path}: exists and is no file")
 
 
 def write_files(

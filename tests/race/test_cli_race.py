@@ -305,6 +305,7 @@ def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
         (("run", LOOP, "--report", "r.pdf"), ("r.pdf", ".html")),
         (("run", LOOP, "--report", "no/such/r.txt"), ("no/such/r.txt: no such directory",)),
         (("run", LOOP, "--out", "no/such/s"), ("no/such/s: no such directory",)),
+        (("run", LOOP, "--out", "."), (".: exists and is no file",)),
         (("run", f"{MINE}:LARGE", "--fix"), ("LARGE: it has one variant",)),
         (("run", LOOP, "--fix", "--unfix"), ("LOOP: both with the fix and without it",)),
         (("run", LOOP, "--fix", "R12", "--unfix", "R12"), ("R12: both",)),
