@@ -12,7 +12,7 @@ import numpy as np
 
 from emu.zone.boot import Shape, ZoneShape
 from emu.zone.init import party_of, zones_of
-from emu.zone.mm_types import Vm
+from emu.zone.mm_types import MAX_FILES, MAX_MMS, Vm
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MAX_ORDER, MIGRATE_PCPTYPES, MIGRATETYPE_NAMES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
     PAGESET_SIZE, ZONE_NAMES, ListHead, Machine, NodeStat, Page, PageBlock, Pageset, Zone,
@@ -170,7 +170,9 @@ def _zone_out(m: Machine, zone: Zone, types: int, light: bool) -> State:
         first = zone.zone_start_pfn >> PAGEBLOCK_ORDER
         last = -(-(zone.zone_start_pfn + zone.spanned_pages) // PAGEBLOCK_NR_PAGES)
         bits = pageblocks(m)[first:last]
-        bits = bits[(bits != 0) & (bits & PB_OFFLINE == 0)]  # 0: a hole
+        bits = bits[bits & PB_OFFLINE == 0]
+        if zone.spanned_pages - zone.present_pages >= PAGEBLOCK_NR_PAGES:  # only recorded machines have such holes
+            bits = bits[bits != 0]
         counts = np.bincount(bits & PB_MIGRATE, minlength=len(MIGRATETYPE_NAMES))
         out["pageblock_counts"] = [int(c) for c in counts[:types]]
     else:
@@ -259,8 +261,9 @@ def shape_of_state(state: State) -> Shape:
             ZoneShape(z["nid"], z["zid"], z["start_pfn"], z["spanned"], z["present"], z["managed"])
             for z in state["zones"]
         )
-        nodes = max(state["nodes_online"]) + 1
-        return Shape(tuple(state["cpu_node"]), zones, nodes)
+        cpus, nodes = tuple(state["cpu_node"]), max(state["nodes_online"]) + 1
+        files, mms = min(MAX_FILES, max(64, 2 * len(cpus) + 17)), min(MAX_MMS, max(64, 8 * len(cpus)))
+        return Shape(cpus, zones, nodes, files=files, mms=mms)
     except (KeyError, TypeError, ValueError) as err:
         raise StateError(f"not an allocator state: {type(err).__name__} {err}") from err
 

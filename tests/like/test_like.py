@@ -16,12 +16,13 @@ from emu.like.files import cpu_nodes
 from emu.like.place import Space
 from emu.proc import render
 from emu.proc.tree import tree
+from emu.replay import DEMO
 from emu.zone.board import Board
 from emu.zone.validate import validate
 
 RunEmu = Callable[..., CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
-CASES = [ROOT / "emu/data/work_numa4.before.json.gz", *sorted((ROOT / "tests/cases").glob("*/*/before.json.gz"))]
+CASES = [DEMO[1], *sorted((ROOT / "tests/cases").glob("*/*/before.json.gz"))]
 SAME = ("free", "min", "low", "high", "spanned", "present", "managed", "protection", "count:", "high:", "batch:",
         "start_pfn:")  # fmt: skip
 

@@ -22,10 +22,11 @@ from emu.proc import render
 from emu.proc.extfrag import fragmentation_index, render_extfrag, unusable_free_index
 from emu.proc.node import node_files, ranges
 from emu.proc.tree import tree
+from emu.replay import DEMO
 from tests.test_ctl_live import ROOT, UP_S, Live, emu, running
 
 RunEmu = Callable[..., CompletedProcess[str]]
-CASE = ROOT / "emu" / "data" / "work_numa4.before.json.gz"
+CASE = DEMO[1]
 
 
 @pytest.fixture(scope="module")
