@@ -39,7 +39,7 @@ from emu.workload.command import alloc_command, free_command
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
 from emu.zone.init_vm import vm_of
-from emu.zone.mmzone import Cpu
+from emu.zone.mmzone import NODES_OF_POLICY, Cpu
 from emu.zone.report_oom import PANICS
 from emu.zone.snapshot import State
 from emu.zone.sysctl import SYSCTLS, sysctl_write
@@ -369,7 +369,12 @@ class Machine:
         return [int(self.board.cpu(i).result) for i in which]
 
     def alloc_pages(self, *, cpu: int = 0, gfp: int = 0xCC0, order: int = 0, node: int = -1, nodemask: int = 0) -> int:
-        """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip."""
+        """Allocate on a CPU's process: a pfn, or -1. A library call for small experiments: it costs a round trip.
+
+        ``nodemask`` 0: no mask; -1: that of the task's policy. Raises ValueError for less.
+        """
+        if nodemask < NODES_OF_POLICY:
+            raise ValueError(f"nodemask {nodemask}: no set of nodes")
         self.post(cpu, CMD_ALLOC, gfp, order, node, nodemask)
         pfn: int = self._answer(cpu)
         return pfn

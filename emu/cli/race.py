@@ -284,4 +284,6 @@ def _switch_words(scenario: Scenario) -> str:
         return "none: the model has one variant of this code"
     if scenario.status == "open":
         return f"--fix {scenario.switch} puts a fix in that 5.10.262 hasn't; --unfix is as 5.10.262 has it"
+    if scenario.status == "planted":
+        return f"--unfix {scenario.switch} plants it; --fix is as 5.10.262 has it"
     return f"--unfix {scenario.switch} takes the fix out; --fix is as 5.10.262 has it"

@@ -173,7 +173,8 @@ def kcompactd_round(m: Machine, cpu: Cpu, node: Node) -> bool:
     """A piece of ``mm/compaction.c:kcompactd() (5.10)``: sleep for at most 100 ms of its half second, or work; true if
     it compacted. Positive ``Vm.kcompactd_until``: the sleep that it is in ends then; negative: it isn't in one.
 
-    Differs from 5.10: between two pieces of a sleep it is off the wait queue for a moment, and then not woken; it sees
+    Differs from 5.10: in scheduled mode its half second never ends, so no proactive round comes. Where processes run
+    free, between two pieces of a sleep it is off the wait queue for a moment, and then not woken; it sees
     the request when it goes on.
     """
     vm = vm_at(m, m.vm)

@@ -7,6 +7,7 @@ it is about to fail, to kill or to retry, it compares them and begins again. ``V
 """
 
 from emu.zone.deviations import R6, deviates
+from emu.zone.irq import irqs_come_in
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import NODEMASK_NONE, AllocContext, Cpu, Machine
 from emu.zone.sched import RESTART_CPUSET, RESTART_NODEMASK, RESTART_ZONELIST, task_at
@@ -38,7 +39,8 @@ def without_zonelist_cookie(m: Machine) -> bool:
 def zonelist_iter_begin(m: Machine, cpu: Cpu) -> int:
     """``mm/page_alloc.c:zonelist_iter_begin() (5.10.262)``: waits while the zonelists are rebuilt.
 
-    As with CONFIG_MEMORY_HOTREMOVE. A machine that is stopped waits no longer.
+    As with CONFIG_MEMORY_HOTREMOVE. Interrupts come in meanwhile; nothing else of this CPU runs. A machine that is
+    stopped waits no longer.
     """
     vm = vm_at(m, m.vm)
     if without_zonelist_cookie(m):
@@ -48,6 +50,8 @@ def zonelist_iter_begin(m: Machine, cpu: Cpu) -> int:
         seq = load_acquire(vm, "zonelist_update_seq")
         if seq & 1 == 0 or load_acquire(m, "stop") != 0:
             return seq
+        if cpu.irq_pending != 0:
+            irqs_come_in(m, cpu)
         cpu_relax()
 
 

@@ -9,7 +9,7 @@ from emu.zone.deviations import R3, R4, R13, R24, R38, deviates
 from emu.zone.event import trace_mm_page_pcpu_drain
 from emu.zone.fallback import __rmqueue
 from emu.zone.gfp import ALLOC_HARDER, ALLOC_OOM
-from emu.zone.irq import irqs_off, local_irq_restore, local_irq_save
+from emu.zone.irq import S_ALLOC_PCP, irqs_off, local_irq_restore, local_irq_save
 from emu.zone.list import link_of, list_add, list_del, list_empty
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF,
@@ -35,19 +35,18 @@ S_BATCH = site("free_unref_page_commit:read pcp.batch")
 S_EMPTY = site("free_pcppages_bulk:list is empty")
 S_FREE_BULK = site("free_pcppages_bulk:lock")
 S_FREE_ONE = site("free_one_page:lock")
-S_RMQUEUE_PCP = site("rmqueue_pcplist:irqsave")
 S_DRAIN = site("drain_pages_zone:irqsave")
 S_REFRESH = site("refresh_cpu_vm_stats:irqs off")
 S_EXPIRE = site("drain_zone_pages:irqsave")
 
 
 @core(cold=True)
-def from_highatomic(m: Machine, cpu: Cpu, zone: Zone, migratetype: int, alloc_flags: int, taken: int) -> int:
-    """Nothing else is free. 281dd25c1a01 (R38) gives a single page of the highatomic reserve to those that may not
-    wait, which 5.10 keeps for larger blocks though the watermark lets them count on it."""
-    if taken != 0 or not deviates(m, R38) or alloc_flags & (ALLOC_HARDER | ALLOC_OOM) == 0:
+def from_highatomic(m: Machine, cpu: Cpu, zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int:
+    """Nothing else is free. 281dd25c1a01 (R38) gives of the highatomic reserve to those whose watermark counts on it:
+    atomic requests, real-time tasks and OOM victims. 5.10 keeps it for the first two's larger blocks."""
+    if not deviates(m, R38) or alloc_flags & (ALLOC_HARDER | ALLOC_OOM) == 0:
         return NULL
-    return rmqueue_traced(m, cpu, zone, 0, MIGRATE_HIGHATOMIC, migratetype)
+    return rmqueue_traced(m, cpu, zone, order, MIGRATE_HIGHATOMIC, migratetype)
 
 
 @core(cold=True)
@@ -63,13 +62,13 @@ def rmqueue_bulk(m: Machine, cpu: Cpu, zone: Zone, pset: Pageset, migratetype: i
     batch = pset.batch
     spin_lock(cpu.party, zone.lock, S_BULK)
     if deviates(m, R24):  # the watermark was looked at without the lock: others may have been there meanwhile
-        batch = min(batch, pages_above_mark(zone, alloc_flags))
+        batch = min(batch, pages_above_mark(m, zone, alloc_flags))
     for _ in range(batch):
         pfn = __rmqueue(m, cpu, zone, 0, migratetype, alloc_flags)
+        if pfn == NULL and taken == 0:
+            pfn = from_highatomic(m, cpu, zone, 0, migratetype, alloc_flags)
         if pfn == NULL:
-            pfn = from_highatomic(m, cpu, zone, migratetype, alloc_flags, taken)
-            if pfn == NULL:
-                break
+            break
         taken += 1
         # blocks are taken apart from their start, so these are the pages that expand() will list next
         prefetch(page_record(m, pfn_to_page(m, pfn + PAGES_AHEAD)))
@@ -121,7 +120,7 @@ def rmqueue_pcplist(
     m: Machine, cpu: Cpu, preferred_zone: Zone, zone: Zone, migratetype: int, alloc_flags: int, plain: int
 ) -> int:
     """``mm/page_alloc.c:rmqueue_pcplist() (5.10)``"""
-    flags = local_irq_save(cpu, S_RMQUEUE_PCP)
+    flags = local_irq_save(cpu, S_ALLOC_PCP)
     pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
     pfn = __rmqueue_pcplist(m, cpu, zone, pset, migratetype, alloc_flags, plain)
     if pfn != NULL:
@@ -136,7 +135,8 @@ def types_are_stale(m: Machine, zone: Zone) -> bool:
     """Whether who holds the zone lock has to look again at the type of a page's block, which was read without it.
 
     Race R4: 5.10 looks again while blocks are isolated (ad53f92eb416, 51bb1a4093cc); without that, pages of isolated
-    blocks can be allocated. Race R3: 5.10 doesn't otherwise, so a block that was stolen meanwhile gets its page on
+    blocks can be allocated. (What counts as free goes by the list, as in 5.10; the old kernel went by the block for
+    pages of pcp lists.) Race R3: 5.10 doesn't otherwise, so a block that was stolen meanwhile gets its page on
     another type's list; later kernels always do (55612e80e722).
     """
     return (zone.nr_isolate_pageblock != 0 and not deviates(m, R4)) or deviates(m, R3)
@@ -294,7 +294,7 @@ def drain_zone_pages(m: Machine, cpu: Cpu, zone: Zone) -> None:
     """``mm/page_alloc.c:drain_zone_pages() (5.10)``: one batch of an expired remote pageset."""
     flags = local_irq_save(cpu, S_EXPIRE)
     pset = pageset_at(m, this_cpu_pageset(m, cpu, zone))
-    to_drain = min(pset.count, pset.batch)
+    to_drain = min(pset.count, read_once(pset, "batch"))
     if to_drain > 0:
         free_pcppages_bulk(m, cpu, zone, to_drain, pset)
     local_irq_restore(m, cpu, flags)

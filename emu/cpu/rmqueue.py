@@ -1,6 +1,6 @@
 """One zone's allocator: pcp lists for order 0, the buddy lists for the rest (``mm/page_alloc.c:rmqueue() (5.10)``)."""
 
-from emu.cpu.pageset import rmqueue_pcplist
+from emu.cpu.pageset import from_highatomic, rmqueue_pcplist
 from emu.zone.bad_page import check_new_pages
 from emu.zone.buddy import rmqueue_traced
 from emu.zone.deviations import R9B, R11, R24, deviates
@@ -20,8 +20,16 @@ from shm.point import point, site
 from shm.spinlock import spin_unlock
 
 S_RMQUEUE = site("rmqueue:lock")
+S_TAKEN = site("rmqueue:taken")
 S_BOOSTED = site("rmqueue:clear ZONE_BOOSTED_WATERMARK")
 _NOT_BOOSTED = 0xFFFFFFFF - ZONE_BOOSTED_WATERMARK
+
+
+@core(inline=True)
+def count_block_taken(m: Machine, cpu: Cpu, zone: Zone, pfn: int, order: int) -> None:
+    """NR_FREE_PAGES, by the type of the list that the block was on."""
+    index = page_record(m, pfn_to_page(m, pfn)).index
+    __mod_zone_freepage_state(m, cpu, zone, -(1 << order), index)
 
 
 @core(cold=True)
@@ -37,26 +45,33 @@ def rmqueue_buddy(
 ) -> int:
     """The part of ``rmqueue()`` under the zone lock: HIGHATOMIC first for ALLOC_HARDER, bad blocks skipped.
 
-    Race R24: the watermark was looked at without the lock, so several CPUs may pass it with the same free pages. To ask
-    once more under the lock closes that, but for what other CPUs have taken and not yet counted; no kernel does.
+    Race R24: the watermark was looked at without the lock, so several CPUs may pass it with the same free pages. Its
+    remedy asks once more under the lock, of the true number: all CPUs' differentials with it, and a block is counted
+    before the lock is given back and not afterwards. No kernel does that.
     """
     if gfp_flags & __GFP_NOFAIL != 0 and order > 1:
         warn_on_once(m, cpu, WARN_NOFAIL_ORDER, gfp_flags, order)
     flags = spin_lock_irqsave(cpu, zone.lock, S_RMQUEUE)
     while True:
         pfn = NULL
-        if deviates(m, R24) and pages_above_mark(zone, alloc_flags) < 1 << order:
+        if deviates(m, R24) and pages_above_mark(m, zone, alloc_flags) < 1 << order:
             break
         if order > 0 and alloc_flags & ALLOC_HARDER != 0:
             pfn = rmqueue_traced(m, cpu, zone, order, MIGRATE_HIGHATOMIC, migratetype)
         if pfn == NULL:
             pfn = __rmqueue(m, cpu, zone, order, migratetype, alloc_flags)
+        if pfn == NULL:
+            pfn = from_highatomic(m, cpu, zone, order, migratetype, alloc_flags)
         if pfn == NULL or not check_new_pages(m, cpu, pfn, order):
             break
+    counted = deviates(m, R24)
+    if pfn != NULL and counted:
+        count_block_taken(m, cpu, zone, pfn, order)
     spin_unlock(cpu.party, zone.lock)
+    point(cpu.party, S_TAKEN)
     if pfn != NULL:
-        index = page_record(m, pfn_to_page(m, pfn)).index
-        __mod_zone_freepage_state(m, cpu, zone, -(1 << order), index)
+        if not counted:
+            count_block_taken(m, cpu, zone, pfn, order)
         __count_vm_events(cpu, PGALLOC + zone.zid, 1 << order)
         zone_statistics(m, cpu, preferred_zone, zone)
     local_irq_restore(m, cpu, flags)

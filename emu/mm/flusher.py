@@ -259,7 +259,10 @@ def wait_for_work(m: Machine, cpu: Cpu, vm: Vm) -> None:
 @entry
 def flusher_round(m: Machine, cpu: Cpu) -> bool:
     """One turn of ``fs/fs-writeback.c:wb_workfn() (5.10)``: write what there is to write, if somebody asked or it is
-    time; otherwise sleep. True if something was written."""
+    time; otherwise sleep. True if something was written.
+
+    Differs from 5.10: in scheduled mode it sleeps until it is woken; no timer does.
+    """
     vm = vm_at(m, m.vm)
     kicked = fetch_and(vm.wb, "wb_state", KEEP - WB_KICKED) & WB_KICKED != 0
     if kicked or old_flush_due(m, vm):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from emu.race.diagram import seat_of
-from emu.race.scenario import FIXED, NOT_APPLICABLE, OPEN, Op, Scenario
+from emu.race.scenario import FIXED, NOT_APPLICABLE, OPEN, PLANTED, Op, Scenario
 from emu.race.witness import op_text
 from emu.zone.boot import Tuning
 from emu.zone.mmzone import ZONE_NAMES
@@ -24,6 +24,7 @@ STATUS = {
     FIXED: "5.10.262 has the fix",
     OPEN: "The window is open in 5.10.262",
     NOT_APPLICABLE: "5.10.262 has not the code that opens the window",
+    PLANTED: "No kernel had it; it shows what 5.10's code is for",
 }
 """What a scenario's status says."""
 

@@ -156,6 +156,7 @@ def run_reclaim_op(m: Machine, cpu: Cpu, a: RaceArea, op: OpRecord) -> int:
         refresh_cpu_vm_stats(m, cpu, 0)
     elif op.code == OP_KILLED:
         point(cpu.party, S_KILLED)
+        task_at(m, cpu.current).throttled = op.args[0] + 1
         task_at(m, cpu.current).fatal_signal = 1
         prepare_to_wait(m.nodes[op.args[0]].pfmemalloc_wait)
     return 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Commit", "Invariant", "Op", "OpKind", "Scenario", "ScenarioError", "small"]
 
-FIXED, OPEN, NOT_APPLICABLE = "fixed", "open", "n/a"
+FIXED, OPEN, NOT_APPLICABLE, PLANTED = "fixed", "open", "n/a", "planted"
 
 
 class ScenarioError(ValueError):
@@ -101,7 +101,7 @@ class Scenario:
     irqs: Mapping[str, tuple[tuple[Op, ...], ...]] = field(default_factory=dict)
     setup: "Callable[[World], None] | None" = None  # runs once, before the first schedule
     commits: tuple[Commit, ...] = ()
-    status: str = FIXED  # in 5.10.262: "fixed", "open", "n/a" (needs later code)
+    status: str = FIXED  # in 5.10.262: "fixed", "open", "n/a" (needs later code), "planted" (no kernel had it)
     switch: str = ""  # the race's name in emu.zone.deviations, if the model has both variants
     kind: str = "invariant"  # what goes wrong: invariant, deadlock, livelock, "lost wake-up"
     bound: int = 0  # preemptions up to which the fixed variant is explored; 0: exhausted

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from emu.race.catalogue import catalogue
-from emu.race.scenario import OPEN, Scenario, ScenarioError
+from emu.race.scenario import OPEN, PLANTED, Scenario, ScenarioError
 from emu.zone.deviations import RACES
 
 __all__ = ["OWN", "chosen", "deviation_bits", "deviation_words", "own_variant", "variant_words"]
@@ -47,9 +47,10 @@ def deviation_bits(fix: Iterable[str] = (), unfix: Iterable[str] = ()) -> int:
 
 def deviation_words(bits: int) -> list[str]:
     """``without the fix of R12``, ``with a fix of R8``: a word for each bit."""
-    is_open = _open_races()
+    status = {s.switch: s.status for s in catalogue().values()}
+    words = {OPEN: "with a fix of", PLANTED: "with the planted bug of"}
     return [
-        f"{'with a fix' if is_open.get(race) else 'without the fix'} of {race}"
+        f"{words.get(status.get(race, ''), 'without the fix of')} {race}"
         for i, race in enumerate(RACES)
         if bits >> i & 1
     ]
@@ -64,6 +65,8 @@ def variant_words(scenario: Scenario, unfixed: bool) -> str:
     """The variant that is played, in words."""
     if not scenario.switch or unfixed == own_variant(scenario):
         return "as 5.10.262 has it"
+    if scenario.status == PLANTED:
+        return "with the planted bug"
     return "without the fix" if unfixed else "with a fix that 5.10.262 hasn't"
 
 

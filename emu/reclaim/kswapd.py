@@ -19,7 +19,7 @@ from emu.zone.deviations import R8, R9, R25, deviates
 from emu.zone.event import EV_KSWAPD_SLEEP, EV_KSWAPD_WAKE, record
 from emu.zone.gfp import PF_KSWAPD, PF_KTHREAD, PF_MEMALLOC, PF_SWAPWRITE
 from emu.zone.kswapd_wake import (
-    MAX_RECLAIM_RETRIES, pgdat_balanced, pgdat_watermark_boosted, wakeup_kcompactd,
+    MAX_RECLAIM_RETRIES, pgdat_balanced, pgdat_watermark_boosted, raise_order_atomic, wakeup_kcompactd,
 )  # fmt: skip
 from emu.zone.mm_types import Kswapd, vm_at
 from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Node
@@ -28,7 +28,7 @@ from emu.zone.setup import set_pgdat_percpu_threshold
 from emu.zone.time import NS_PER_MS
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import KSWAPD_HIGH_WMARK_HIT_QUICKLY, KSWAPD_LOW_WMARK_HIT_QUICKLY, PGSTEAL_KSWAPD
-from shm.atomic import clock_ns, fetch_add, fetch_and, load_acquire, read_once, write_once, xchg
+from shm.atomic import clock_ns, cmpxchg, fetch_add, fetch_and, load_acquire, read_once, write_once, xchg
 from shm.core import core, entry
 from shm.point import point, point_loop, site
 from shm.waitqueue import finish_wait, look_again, prepare_to_wait, waitqueue_active
@@ -44,7 +44,10 @@ ROUND_NS = 90 * NS_PER_MS  # how long a round sleeps at most
 KEEP = (1 << 32) - 1
 S_NAP = site("kswapd_try_to_sleep:prepare_to_wait nap")
 S_PREPARE = site("kswapd_try_to_sleep:prepare_to_wait")
+S_NAP_ZONEIDX = site("kswapd_try_to_sleep:read kswapd_highest_zoneidx")
+S_NAP_SET_ZONEIDX = site("kswapd_try_to_sleep:write kswapd_highest_zoneidx")
 S_REMAINING = site("kswapd_try_to_sleep:read kswapd_order")
+S_NAP_SET_ORDER = site("kswapd_try_to_sleep:write kswapd_order")
 S_THROTTLED = site("prepare_kswapd_sleep:waitqueue_active")
 S_BALANCED = site("prepare_kswapd_sleep:pgdat_balanced")
 S_REQUESTED = site("prepare_kswapd_sleep:read kswapd_order")
@@ -115,16 +118,38 @@ def empty_own_areas(m: Machine, cpu: Cpu) -> None:
 
 
 @core
+def request_again(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
+    """What kswapd was about to forget is asked for along with what has come meanwhile; with no lock."""
+    point(cpu.party, S_NAP_ZONEIDX)
+    highest_zoneidx = kswapd_highest_zoneidx(node, k.highest_zoneidx)
+    point(cpu.party, S_NAP_SET_ZONEIDX)
+    write_once(node, "kswapd_highest_zoneidx", highest_zoneidx)
+    point(cpu.party, S_REMAINING)
+    if read_once(node, "kswapd_order") < k.reclaim_order:
+        point(cpu.party, S_NAP_SET_ORDER)
+        write_once(node, "kswapd_order", k.reclaim_order)
+
+
+@core(cold=True)
+def request_again_atomic(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> None:
+    """The same with R8's remedy: nothing that comes meanwhile is written over."""
+    point(cpu.party, S_NAP_SET_ZONEIDX)
+    cmpxchg(node, "kswapd_highest_zoneidx", MAX_NR_ZONES, k.highest_zoneidx)
+    point(cpu.party, S_NAP_SET_ORDER)
+    raise_order_atomic(node, k.reclaim_order)
+
+
+@core
 def kswapd_nap(m: Machine, cpu: Cpu, node: Node, k: Kswapd) -> bool:
     """The short sleep, in which kcompactd works; true if it was cut short by a request."""
     reset_isolation_suitable(m, cpu, node)
     wakeup_kcompactd(m, cpu, node, k.alloc_order, k.highest_zoneidx)
     if not schedule_timeout(m, cpu, node.kswapd_wait, k.cookie, clock_ns() + NAP_NS):
         return False
-    point(cpu.party, S_REMAINING)
-    write_once(node, "kswapd_highest_zoneidx", kswapd_highest_zoneidx(node, k.highest_zoneidx))
-    if read_once(node, "kswapd_order") < k.reclaim_order:
-        write_once(node, "kswapd_order", k.reclaim_order)
+    if deviates(m, R8):
+        request_again_atomic(m, cpu, node, k)
+    else:
+        request_again(m, cpu, node, k)
     return True
 
 

@@ -14,6 +14,7 @@ from emu.zone.mm_types import (
 )  # fmt: skip
 from emu.zone.mmzone import CPU_SIZE, Cpu, Machine, cpu_record
 from emu.zone.sched import Task, fatal_signal_pending, task_at, user_task
+from emu.zone.signal import send_sigkill
 from shm.atomic import cmpxchg, fetch_add, fetch_and, fetch_or, load_acquire, store_release, xchg
 from shm.core import core, entry, implements
 from shm.point import point, site
@@ -149,5 +150,5 @@ def kill_task(m: Machine, k: int) -> bool:
     task = task_at(m, user_task(m, k))
     if task.mm == 0 or load_acquire(task, "alive") == 0:
         return False
-    store_release(task, "fatal_signal", 1)
+    send_sigkill(m, task)
     return True

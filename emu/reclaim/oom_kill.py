@@ -32,6 +32,7 @@ from emu.zone.mmzone import NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu, Machi
 from emu.zone.page import NULL
 from emu.zone.ratelimit import ratelimit
 from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, fatal_signal_pending, task_at, user_task
+from emu.zone.signal import send_sigkill
 from emu.zone.slow_stat import add_spent, slow_clock
 from emu.zone.slow_types import SPENT_OOM
 from emu.zone.time import NS_PER_JIFFY
@@ -124,7 +125,7 @@ def kill_sharers(m: Machine, cpu: Cpu, victim: Task, shared: int) -> bool:
             fetch_or(mm_record(m, mm_at(m, vm_at(m, m.vm), shared)), "mm_flags", MMF_OOM_SKIP)
             say(m, cpu, OOM_SAYS_PINNED, task_number(m, victim), task_number(m, p))
         elif p.process_flags & PF_KTHREAD == 0:
-            store_release(p, "fatal_signal", 1)
+            send_sigkill(m, p)
     return can_oom_reap
 
 
@@ -144,7 +145,7 @@ def __oom_kill_process(m: Machine, cpu: Cpu, victim: Task, oc: OomControl, why: 
     __count_vm_events(cpu, OOM_KILL, 1)
     if victim.memcg != 0:
         fetch_add(m.memcgs[victim.memcg - 1], "oom_kills", 1)
-    store_release(victim, "fatal_signal", 1)
+    send_sigkill(m, victim)
     mark_oom_victim(m, cpu, victim)
     say_killed(m, cpu, why, victim, mm_record(m, mm_of(m, shared)))
     claimed = claim_reaping(m, victim)

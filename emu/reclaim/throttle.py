@@ -3,7 +3,7 @@
 from emu.compact.suitable import zone_reclaimable_pages
 from emu.cpu.wait import schedule_timeout
 from emu.reclaim.scan_control import ScanControl
-from emu.zone.deviations import R1B, R17, R25, deviates
+from emu.zone.deviations import R1B, R8, R17, R25, deviates
 from emu.zone.gfp import __GFP_FS, PF_KTHREAD, gfp_zone
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_up_kswapd
 from emu.zone.mmzone import CPU_SIZE, ZONE_NORMAL, Cpu, Machine, Node, Zone, cpu_record, zone_at
@@ -15,7 +15,7 @@ from emu.zone.vmstat import __count_vm_events, zone_page_state, zone_page_state_
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGSCAN_DIRECT_THROTTLE
 from emu.zone.watermark import min_wmark_pages
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
-from shm.atomic import clock_ns, load_acquire, read_once, write_once
+from shm.atomic import clock_ns, cmpxchg, load_acquire, read_once, store_release, write_once
 from shm.core import core
 from shm.point import point, point_loop, site
 from shm.waitqueue import finish_wait, look_again, prepare_to_wait, wake_up, waitqueue_active
@@ -24,7 +24,8 @@ SECOND_NS = 1000 * NS_PER_MS
 LOOK_NS = 20 * NS_PER_MS  # how often a sleeper looks whether it was killed
 S_FAILURES = site("allow_direct_reclaim:read kswapd_failures")
 S_ACTIVE = site("allow_direct_reclaim:waitqueue_active")
-S_ZONEIDX = site("allow_direct_reclaim:write kswapd_highest_zoneidx")
+S_ZONEIDX = site("allow_direct_reclaim:read kswapd_highest_zoneidx")
+S_SET_ZONEIDX = site("allow_direct_reclaim:write kswapd_highest_zoneidx")
 S_WAKE = site("allow_direct_reclaim:wake_up")
 S_QUEUE = site("throttle_direct_reclaim:prepare_to_wait")
 
@@ -45,6 +46,24 @@ def free_for_reserve(m: Machine, zone: Zone) -> int:
     if deviates(m, R1B):
         return zone_page_state_snapshot(m, zone, NR_FREE_PAGES)
     return zone_page_state(zone, NR_FREE_PAGES)
+
+
+@core(inline=True)
+def lower_zoneidx(m: Machine, cpu: Cpu, node: Node) -> None:
+    """kswapd is to balance the zones that the kernel can use, whatever else was asked for."""
+    point(cpu.party, S_ZONEIDX)
+    if read_once(node, "kswapd_highest_zoneidx") > ZONE_NORMAL:
+        point(cpu.party, S_SET_ZONEIDX)
+        write_once(node, "kswapd_highest_zoneidx", ZONE_NORMAL)
+
+
+@core(cold=True)
+def lower_zoneidx_atomic(m: Machine, cpu: Cpu, node: Node) -> None:
+    """The same with R8's remedy: what somebody else writes meanwhile is looked at, too."""
+    point(cpu.party, S_SET_ZONEIDX)
+    curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
+    while curr_idx > ZONE_NORMAL and cmpxchg(node, "kswapd_highest_zoneidx", curr_idx, ZONE_NORMAL) != curr_idx:
+        curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
 
 
 @core
@@ -68,11 +87,23 @@ def allow_direct_reclaim(m: Machine, cpu: Cpu, node: Node) -> bool:
         return True
     point(cpu.party, S_ACTIVE)
     if waitqueue_active(node.kswapd_wait):
-        point(cpu.party, S_ZONEIDX)
-        if read_once(node, "kswapd_highest_zoneidx") > ZONE_NORMAL:
-            write_once(node, "kswapd_highest_zoneidx", ZONE_NORMAL)
+        if deviates(m, R8):
+            lower_zoneidx_atomic(m, cpu, node)
+        else:
+            lower_zoneidx(m, cpu, node)
         wake_up_kswapd(m, cpu, node, S_WAKE)
     return False
+
+
+@core(cold=True)
+def killed_on_queue(m: Machine, node: Node) -> int:
+    """How many of those that are throttled on this node have been killed."""
+    killed = 0
+    for i in range(m.nr_cpus):
+        task = task_at(m, cpu_record(m, m.cpus + i * CPU_SIZE).current)
+        if load_acquire(task, "throttled") == node.node_id + 1 and fatal_signal_pending(task):
+            killed += 1
+    return killed
 
 
 @core(cold=True)
@@ -80,13 +111,10 @@ def wake_up_throttled(m: Machine, node: Node) -> None:
     """``wake_up_all(&pgdat->pfmemalloc_wait)``.
 
     Differs from 5.10 except for R25: everybody is off the queue then. There, a killed task is awake already and
-    nobody takes it off; it leaves by itself as soon as it gets a processor.
+    nobody takes it off; it leaves by itself as soon as it gets a processor. (Woken with others it is off the queue here
+    as well.)
     """
-    killed = 0
-    if deviates(m, R25):
-        for i in range(m.nr_cpus):
-            if fatal_signal_pending(task_at(m, cpu_record(m, m.cpus + i * CPU_SIZE).current)):
-                killed += 1
+    killed = killed_on_queue(m, node) if deviates(m, R25) else 0
     if load_acquire(node.pfmemalloc_wait, "state") & 0xFFFFFFFF > killed:
         wake_up(node.pfmemalloc_wait)
 
@@ -95,7 +123,7 @@ def wake_up_throttled(m: Machine, node: Node) -> None:
 def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int) -> bool:
     """Sleep until woken (true), killed, past the deadline (0: none), or the machine stops (false).
 
-    A signal doesn't wake anybody here, so the sleeper looks for it.
+    Who kills it wakes it (:func:`emu.zone.signal.send_sigkill`); it looks around all the same where processes run free.
     """
     while not fatal_signal_pending(task_at(m, cpu.current)) and load_acquire(m, "stop") == 0:
         now = clock_ns()
@@ -110,12 +138,15 @@ def sleep_throttled(m: Machine, cpu: Cpu, node: Node, cookie: int, deadline: int
 @core
 def wait_for_reserves(m: Machine, cpu: Cpu, node: Node, deadline: int) -> None:
     """``wait_event_killable(pfmemalloc_wait, allow_direct_reclaim())``, or its form with a timeout."""
+    task = task_at(m, cpu.current)
     going = True
     while going:
         point_loop(cpu.party, S_QUEUE, clock_ns() if deadline != 0 else 0)
+        store_release(task, "throttled", node.node_id + 1)
         cookie = prepare_to_wait(node.pfmemalloc_wait)
         going = not allow_direct_reclaim(m, cpu, node) and sleep_throttled(m, cpu, node, cookie, deadline)
         finish_wait(node.pfmemalloc_wait, cookie)
+        store_release(task, "throttled", 0)
 
 
 @core

@@ -151,6 +151,10 @@ class Step:
     pfn: int = -1
     recorded: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if self.nodemask < 0:
+            raise CaseError(f"operation {self.at}: nodemask {self.nodemask}: no set of nodes")
+
 
 def _op_step(at: int, op: dict[str, Any]) -> Step:
     return Step(

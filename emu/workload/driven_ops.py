@@ -37,7 +37,6 @@ from emu.zone.isolation import __isolate_free_page, rotate_free_list
 from emu.zone.kswapd_wake import wake_all_kswapds
 from emu.zone.mmzone import (
     MAX_NR_ZONES,
-    NODEMASK_GIVEN,
     NODEMASK_NONE,
     AllocContext,
     Cpu,
@@ -63,7 +62,7 @@ from emu.zone.sched import task_at
 from emu.zone.vmstat import zone_page_state
 from emu.zone.vmstat_items import NR_FREE_PAGES
 from emu.zone.watermark import wmark_pages, zone_watermark_fast
-from emu.zone.zonelist import next_zones_zonelist, zonelist_zone
+from emu.zone.zonelist import next_zones_zonelist, nodemask_kind, zonelist_zone
 from shm.core import core, implements
 from shm.point import site
 
@@ -121,7 +120,7 @@ def slow_context(m: Machine, cpu: Cpu, op: Op, ac: AllocContext) -> None:
     kind = op.n
     ac.alloc_mask = current_gfp_context(task_at(m, cpu.current), op.gfp & m.gfp_allowed_mask)
     ac.spread_dirty_pages = 0
-    ac.nodemask_kind = NODEMASK_GIVEN if op.nodemask != 0 else NODEMASK_NONE
+    ac.nodemask_kind = nodemask_kind(op.nodemask)
     ac.alloc_flags = gfp_to_alloc_flags(m, cpu, ac.alloc_mask)
     if kind >= ATTEMPT_RETRY:
         reserve_flags = __gfp_pfmemalloc_flags(m, cpu, ac.alloc_mask)

@@ -14,7 +14,7 @@ from shm.point import MEASURED, NO_IRQSAVE, SCHEDULED, schedule_point, site
 from shm.spinlock import Spinlock, spin_lock, spin_trylock, spin_unlock
 
 IRQ_MEASURE = 1 << 31  # among the pending bits: no interrupt, but a reason to look at the clock
-# where the pcp lists are used
+# where a page is taken from the pcp lists, or put there
 S_ALLOC_PCP = site("rmqueue_pcplist:irqsave")
 S_FREE_PCP = site("free_unref_page:irqsave")
 
@@ -30,8 +30,10 @@ def do_IRQ(m: Machine, cpu: Cpu) -> None:
 def irqs_go_off(cpu: Cpu, where: int) -> int:
     """Interrupts will be off from here on, which is looked at: what the flag becomes, 1 unless ``NO_IRQSAVE``.
 
-    In scheduled mode that one is race R18 and concerns the pcp lists alone: they had a protection of their own that
-    interrupts got past, as a spin_trylock() on one CPU is (038a102535eb), while the locks kept interrupts off.
+    In scheduled mode that one is race R18 and concerns the pcp lists alone, where a single page is allocated or freed:
+    they had a protection of their own that interrupts got past, as a spin_trylock() on one CPU is (038a102535eb), while
+    the locks kept interrupts off. Lists of pages and drains (``free_unref_page_list()``, ``drain_pages_zone()``,
+    ``drain_zone_pages()``) keep them off there, too: one pair that isn't safe shows the race.
     """
     me = cpu.party
     if me.scheduled & MEASURED != 0 and me.irqs_off == 0 and cpu.irq_stat != 0:

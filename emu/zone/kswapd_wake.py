@@ -79,6 +79,14 @@ def leave_request(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx:
 
 
 @core(cold=True)
+def raise_order_atomic(node: Node, order: int) -> None:
+    """``kswapd_order`` is at least this from now on."""
+    curr_order = load_acquire(node, "kswapd_order")
+    while curr_order < order and cmpxchg(node, "kswapd_order", curr_order, order) != curr_order:
+        curr_order = load_acquire(node, "kswapd_order")
+
+
+@core(cold=True)
 def leave_request_atomic(m: Machine, cpu: Cpu, node: Node, order: int, highest_zoneidx: int) -> None:
     """R8's remedy: a request may be added to meanwhile, but not written over."""
     point(cpu.party, S_SET_ZONEIDX)
@@ -88,9 +96,7 @@ def leave_request_atomic(m: Machine, cpu: Cpu, node: Node, order: int, highest_z
             break
         curr_idx = load_acquire(node, "kswapd_highest_zoneidx")
     point(cpu.party, S_SET_ORDER)
-    curr_order = load_acquire(node, "kswapd_order")
-    while curr_order < order and cmpxchg(node, "kswapd_order", curr_order, order) != curr_order:
-        curr_order = load_acquire(node, "kswapd_order")
+    raise_order_atomic(node, order)
 
 
 @core(cold=True)

@@ -73,6 +73,7 @@ class Task(Struct):
     oom_mm: int = i32()  # signal->oom_mm: the address space it had when it was chosen
     oom_flag_origin: int = i32()  # to be killed first
     dying: int = u32()  # somebody runs its do_exit()
+    throttled: int = u32()  # node + 1 on whose pfmemalloc_wait it is; 0: none
     oom_reaper_expires: int = i64()  # CLOCK_MONOTONIC ns when the reaper is told; 0: its timer isn't set
     retries_by: Array[int] = array(i64, 4)  # RETRY_*
     restarts_by: Array[int] = array(i64, 3)  # RESTART_*

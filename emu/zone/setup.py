@@ -9,7 +9,7 @@ from emu.zone.mmzone import (
 )  # fmt: skip
 from emu.zone.mmzone import CPU_SIZE, NODESTAT_SIZE, PAGESET_SIZE, cpu_record
 from emu.zone.watermark import high_wmark_pages, low_wmark_pages, min_wmark_pages
-from shm.atomic import load_acquire, store_release
+from shm.atomic import load_acquire, smp_mb, store_release
 from shm.core import core, entry
 from shm.point import point, site
 
@@ -137,17 +137,22 @@ def set_pgdat_percpu_threshold(m: Machine, node: Node, pressure: int) -> None:
     """``mm/vmstat.c:set_pgdat_percpu_threshold() (5.10)``: under pressure (kswapd awake) or normal. Without it (R1)
     counters drift as far under pressure as ever, beyond the min watermark."""
     store_release(vm_at(m, m.vm).kswapds[node.node_id], "pressure", pressure)
+    smp_mb()  # said before it is done: pressure_kept()
     if not deviates(m, R1):
         set_node_thresholds(m, node, pressure)
 
 
 @core(cold=True)
-def under_pressure(m: Machine, node: Node) -> int:
-    """R22's remedy: whether kswapd is awake and wants lower thresholds. Asked after the normal ones are written: a
-    kswapd that wakes up meanwhile writes last."""
-    if not deviates(m, R22):
-        return 0
-    return load_acquire(vm_at(m, m.vm).kswapds[node.node_id], "pressure")
+def pressure_kept(m: Machine, node: Node) -> None:
+    """R22's remedy: lower thresholds again where kswapd is awake. Asked after the normal ones are written: a kswapd
+    that wakes up meanwhile writes last. Asked again then: one that went to sleep meanwhile wants the normal ones."""
+    k = vm_at(m, m.vm).kswapds[node.node_id]
+    seen = 0
+    smp_mb()
+    while load_acquire(k, "pressure") != seen:
+        seen = load_acquire(k, "pressure")
+        set_node_thresholds(m, node, seen)
+        smp_mb()
 
 
 @entry
@@ -171,8 +176,8 @@ def refresh_zone_stat_thresholds(m: Machine) -> None:
         for c in range(m.nr_parties):
             if has_thresholds(m, c):
                 nodestat_at(m, node.per_cpu_nodestats + c * NODESTAT_SIZE).stat_threshold = largest
-        if under_pressure(m, node) != 0:
-            set_node_thresholds(m, node, 1)
+        if deviates(m, R22):
+            pressure_kept(m, node)
 
 
 @core
@@ -189,7 +194,8 @@ def pageset_update(m: Machine, cpu: Cpu, pset: Pageset, high: int, batch: int) -
     """``mm/page_alloc.c:pageset_update() (5.10)``: who frees reads both without a lock, and ``batch`` must never be
     above ``high`` for him.
 
-    Race R14: written one after the other, as before 998d39cb236f, the old batch meets the new high.
+    Race R14: written one after the other, as before 8d7a8fa97abe, the old batch meets the new high. (There only the
+    sysctl did; hotplug stopped all CPUs to write them.)
     """
     if deviates(m, R14):
         point(cpu.party, S_HIGH)

@@ -90,12 +90,14 @@ def zone_watermark_ok(m: Machine, z: Zone, order: int, mark: int, highest_zoneid
 
 
 @core(cold=True)
-def pages_above_mark(z: Zone, alloc_flags: int) -> int:
-    """How many pages may go before the zone is at the watermark of a request, which is lower for those that may use
-    reserves, as in :func:`__zone_watermark_ok`. Lowmem reserves aren't counted."""
-    free_pages = zone_page_state(z, NR_FREE_PAGES)
+def pages_above_mark(m: Machine, z: Zone, alloc_flags: int) -> int:
+    """R24's remedy, for who holds the zone lock: how many pages may go before the zone is at the watermark of a
+    request, which is lower for those that may use reserves, as in :func:`__zone_watermark_ok`. What CPUs have in their
+    differentials counts; lowmem reserves don't."""
+    free_pages = zone_page_state_snapshot(m, z, NR_FREE_PAGES)
     if alloc_flags & ALLOC_NO_WATERMARKS != 0:
         return free_pages
+    free_pages -= __zone_watermark_unusable_free(m, z, 0, alloc_flags)
     which = alloc_flags & ALLOC_WMARK_MASK
     mark = wmark_pages(z, which)
     if which == WMARK_MIN and alloc_flags & ALLOC_HARDER != 0:  # GFP_ATOMIC ignores the boost there

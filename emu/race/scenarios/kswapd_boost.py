@@ -2,7 +2,7 @@
 
 from emu.race.invariants_reclaim import boost_announced, no_boost_asleep
 from emu.race.ops_pages import alloc
-from emu.race.scenario import FIXED, OPEN, Commit, Scenario, small
+from emu.race.scenario import OPEN, PLANTED, Commit, Scenario, small
 from emu.race.setups_reclaim import break_blocks
 from emu.race.world import World
 from emu.zone.boot import Tuning
@@ -50,7 +50,7 @@ R9 = Scenario(
 
 R9B = Scenario(
     id="R9b",
-    title="ZONE_BOOSTED_WATERMARK is cleared before kswapd is woken, not after",
+    title="if ZONE_BOOSTED_WATERMARK were cleared after kswapd is woken, not before",
     story="""
     CPU0 steals a pageblock, sets ZONE_BOOSTED_WATERMARK and, the zone lock given back, wakes kswapd...
     ...kswapd notes the boost and takes it back...
@@ -64,7 +64,7 @@ R9B = Scenario(
     invariants=(boost_announced,),
     setup=movable_only,
     commits=(Commit("73444bc4d8f9", "mm, page_alloc: do not wake kswapd with zone lock held"),),
-    status=FIXED,
+    status=PLANTED,
     switch="R9b",
     bound=2,
     preemptions=2,
