@@ -17,6 +17,7 @@ from emu.machine import CMD_WORKLOAD, Machine
 from emu.mm.filemap import create_file
 from emu.salvage import forget_doubles, salvage, slots_of
 from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
+from emu.workload.file_lists import load_file_lists
 from emu.workload.run import ORPHAN, PageSlot, Run
 from emu.zone.board import Board
 from emu.zone.mm_types import AS_FILE, AS_SHMEM, MAX_MMS
@@ -152,6 +153,7 @@ class WorkloadRun:
         )  # fmt: skip
         if state:
             self._write_sysctls()
+            load_file_lists(self.machine.m, state)
         self.machine.hotplug.on_offline = self._orphan
         self._wants: dict[tuple[int, int], int] = {}
         m = self.machine.m
