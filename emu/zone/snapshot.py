@@ -6,6 +6,7 @@ grows with memory (list members, pageblock maps) and gives counts instead.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from emu.zone.init import party_of, zones_of
 from emu.zone.mm_types import MAX_FILES, MAX_MMS, Vm
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MAX_ORDER, MIGRATE_PCPTYPES, MIGRATETYPE_NAMES, NODESTAT_SIZE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
-    PAGESET_SIZE, ZONE_NAMES, ListHead, Machine, NodeStat, Page, PageBlock, Pageset, Zone,
+    PAGESET_SIZE, ZONE_NAMES, FreeArea, ListHead, Machine, NodeStat, Page, PageBlock, Pageset, Zone,
 )  # fmt: skip
 from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_OFFLINE, PB_SKIP
+from emu.zone.undisturbed import undisturbed
 from emu.zone.vmstat_items import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import Struct, address_of, record_at, records_at
 
@@ -163,7 +165,7 @@ def _zone_out(m: Machine, zone: Zone, types: int, light: bool) -> State:
         "contiguous": zone.contiguous, "initialized": zone.initialized, "all_unreclaimable": 0,
         "compact": _compact_out(zone), "vm_stat": [v.counter for v in zone.vm_stat],
         "numa_stat": [v.counter for v in zone.numa_stat],
-        "free_area": [_area_out(m, zone, order, types, light) for order in range(MAX_ORDER)],
+        "free_area": _area_counts(m, zone, types) if light else _areas_out(m, zone, types),
         "pcp": [_pcp_out(m, zone, i, light) for i in range(m.nr_cpus)],
     }  # fmt: skip
     if light:
@@ -189,12 +191,30 @@ def _compact_out(zone: Zone) -> State:
     }  # fmt: skip
 
 
-def _area_out(m: Machine, zone: Zone, order: int, types: int, light: bool) -> State:
-    area = zone.free_area[order]
+def _areas_out(m: Machine, zone: Zone, types: int) -> list[State]:
+    return [
+        {
+            "nr_free": area.nr_free,
+            "lists": [list(walk(m, area.free_list[mt], zone.spanned_pages + 1)) for mt in range(types)],
+        }
+        for area in zone.free_area
+    ]
+
+
+def _area_counts(m: Machine, zone: Zone, types: int) -> list[State]:
+    """All ``nr_free`` under one lock and the lists of each order under its own, as far as that can be had by looking:
+    what buddyinfo and pagetypeinfo print."""
     limit = zone.spanned_pages + 1
-    if light:
-        return {"nr_free": area.nr_free, "counts": [list_count(m, area.free_list[mt], limit) for mt in range(types)]}
-    return {"nr_free": area.nr_free, "lists": [list(walk(m, area.free_list[mt], limit)) for mt in range(types)]}
+
+    def counts(area: FreeArea) -> list[int]:
+        return [list_count(m, area.free_list[mt], limit) for mt in range(types)]
+
+    areas = records_at(FreeArea, address_of(zone.free_area[0]), MAX_ORDER)["nr_free"]
+    nr_free = undisturbed(zone, areas.tolist, 1000)
+    return [
+        {"nr_free": free, "counts": undisturbed(zone, partial(counts, area), 3)}
+        for free, area in zip(nr_free, zone.free_area, strict=True)
+    ]
 
 
 def _pcp_out(m: Machine, zone: Zone, index: int, light: bool) -> State:
