@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 __all__ = ["EVENTS", "Captured", "RecordError", "capture", "tracefs"]
 
 EVENTS = (
@@ -28,6 +30,7 @@ BUFFER_KB = 16384  # of each CPU
 CHUNK = 1 << 20
 TICK_S = 0.1
 _LOST = re.compile(r"^(?:overrun|dropped events): (\d+)$", re.MULTILINE)
+_LOST_HERE = re.compile(rb" \[LOST (?:\d+ )?EVENTS\]\n")  # a line of trace_pipe that is no event
 
 
 class RecordError(ValueError):
@@ -59,6 +62,14 @@ def tracefs() -> Path:
     raise RecordError(f"no tracefs at {' or '.join(map(str, places))}: mount -t tracefs nodev {places[0]}")
 
 
+def _remove_leftovers(root: Path) -> None:
+    """Instances of captures that were killed."""
+    for path in (root / "instances").glob("emu-*"):
+        pid = path.name.removeprefix("emu-")
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            path.rmdir()
+
+
 class _Instance(AbstractContextManager["_Instance"]):
     """A trace buffer of our own."""
 
@@ -82,8 +93,10 @@ class _Instance(AbstractContextManager["_Instance"]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self.write("tracing_on", "0")
-        self.path.rmdir()
+        try:
+            self.write("tracing_on", "0")
+        finally:
+            self.path.rmdir()
 
     def write(self, name: str, value: str) -> None:
         """A setting."""
@@ -118,6 +131,7 @@ def capture(path: Path, duration: float, events: Iterable[str] = EVENTS) -> Capt
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as raw:
         new = Path(raw.name)
         try:
+            _remove_leftovers(root)
             with _Stop() as stop, _Instance(root, events) as instance:
                 began = time.monotonic()
                 with gzip.GzipFile(path.name, "wb", 6, raw) if path.suffix == ".gz" else nullcontext(raw) as into:
@@ -154,6 +168,6 @@ def _drain(instance: _Instance, write: Callable[[bytes], object], deadline: floa
                 continue
             whole, newline, rest = (rest + data).rpartition(b"\n")
             write(whole + newline)
-            lines += whole.count(b"\n") + len(newline)
+            lines += (whole + newline).count(b"\n") - len(_LOST_HERE.findall(whole + newline))
     finally:
         os.close(pipe)

@@ -23,6 +23,7 @@ ALLOC = (
     "            bash-77      [001] ....    12.{:06d}: mm_page_alloc: page=0000000012345678 pfn={} order=0 "
     "migratetype=1 gfp_flags=GFP_HIGHUSER_MOVABLE\n"
 )
+LOST = "CPU:1 [LOST 3 EVENTS]\n"
 
 
 class Tracefs:
@@ -42,7 +43,8 @@ class Tracefs:
                 if fd is None and not (instance / "trace_pipe").exists():
                     fd = self.fill(instance)
                 elif fd is not None and self.on(instance):
-                    os.write(fd, "".join(ALLOC.format(i, 1000 + i) for i in range(self.lines)).encode())
+                    events = [ALLOC.format(i, 1000 + i) for i in range(self.lines)]
+                    os.write(fd, "".join([*events[:9], *([LOST] if self.lost else []), *events[9:]]).encode())
                     self.lines = 0
             time.sleep(0.01)
         if fd is not None:
@@ -97,7 +99,8 @@ def test_it_writes_what_replay_reads(kernel: Tracefs, tmp_path: Path) -> None:
     done = capture(path, 0.5)
     assert (done.lines, done.lost, done.cpus) == (40, 8, 2) and 0.4 < done.seconds < 5
     trace = read_trace(path)
-    assert len(trace.events) == trace.lines == 40 and trace.events["pfn"][-1] == 1039
+    assert len(trace.events) == 40 and trace.events["pfn"][-1] == 1039
+    assert trace.skipped == {"lost events marker": 1} and path.read_text().count(LOST) == 1
     assert list((kernel.root / "instances").iterdir()) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.txt", "tracing"]
 
@@ -115,6 +118,17 @@ def test_sigterm_ends_it_early_and_in_order(kernel: Tracefs, tmp_path: Path) -> 
     timer.join()
     assert done.lines == 40 and done.seconds < 30
     assert list((kernel.root / "instances").iterdir()) == []
+
+
+def test_what_a_killed_capture_left_is_removed(kernel: Tracefs, tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    for pid in (killed.pid, os.getppid()):
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "trace_pipe").touch()  # the kernel has been there
+        (tmp_path / "old").rename(kernel.root / "instances" / f"emu-{pid}")
+    capture(tmp_path / "out.txt", 0.3)
+    assert [path.name for path in (kernel.root / "instances").iterdir()] == [f"emu-{os.getppid()}"]
 
 
 def test_an_unknown_event_leaves_nothing(kernel: Tracefs, tmp_path: Path) -> None:
