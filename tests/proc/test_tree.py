@@ -51,11 +51,14 @@ def tool(name: str) -> str:
     return found
 
 
-def in_place_of(host: str, ours: Path, *command: str) -> str:
-    """What a program prints that looks at a fixed path, with our files mounted there for it alone."""
+def in_place_of(mounts: dict[str, Path], *command: str) -> str:
+    """What a program prints that looks at fixed paths, with our files mounted there for it alone."""
     for name in ("unshare", command[0]):
         tool(name)
-    script = f"mount --bind {ours} {host} && exec " + " ".join(command)
+    for host in mounts:
+        if not Path(host).exists():
+            pytest.skip(f"{host} is not there to be mounted over")
+    script = "".join(f"mount --bind {ours} {host} && " for host, ours in mounts.items()) + "exec " + " ".join(command)
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
     if done.returncode and ("unshare" in done.stderr or "mount" in done.stderr):
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
@@ -122,25 +125,51 @@ def test_indices_as_printed(state: dict) -> None:
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
+def kib(text: str, name: str) -> int:
+    """What a meminfo has behind a name."""
+    (value,) = re.findall(rf"^(?:Node \d+ )?{re.escape(name)}: +(\d+) kB", text, re.MULTILINE)
+    return int(value)
+
+
 @pytest.mark.tool
-def test_numactl_and_numastat(state: dict, directory: Path) -> None:
-    host, ours = "/sys/devices/system/node", directory / "sys/devices/system/node"
-    if not Path(host).is_dir():
-        pytest.skip(f"{host} is not there to be mounted over")
-    table = in_place_of(host, ours, "numastat")
-    assert table == render("numastat", state)
-    hardware = in_place_of(host, ours, "numactl", "-H")
-    assert f"available: {len(state['nodes'])} nodes" in hardware and "node distances:" in hardware
-    free = re.search(r"MemFree: +(\d+) kB", (ours / "node0" / "meminfo").read_text())
-    assert free and f"node 0 free: {int(free[1]) >> 10} MB" in hardware
-    assert re.search(r"^MemTotal +\d+\.\d\d", in_place_of(host, ours, "numastat", "-m"), re.MULTILINE)
+def test_numastat(state: dict, directory: Path) -> None:
+    nodes = directory / "sys/devices/system/node"
+    mounts = {"/sys/devices/system/node": nodes}
+    assert in_place_of(mounts, "numastat") == render("numastat", state)
+    table = in_place_of(mounts, "numastat", "-m")
+    ours = [(nodes / f"node{nid}/meminfo").read_text() for nid in state["nodes_online"]]
+    for name in ("MemTotal", "MemFree", "Active(anon)", "FilePages", "Slab", "KernelStack"):
+        (row,) = re.findall(rf"^{re.escape(name)} +(.*)$", table, re.MULTILINE)
+        values = [kib(text, name) / 1024 for text in ours]
+        assert [float(word) for word in row.split()] == pytest.approx([*values, sum(values)], abs=0.006)
+
+
+@pytest.mark.tool
+def test_numactl(state: dict, directory: Path) -> None:
+    nodes, cpus = (directory / "sys/devices/system" / name for name in ("node", "cpu"))
+    text = in_place_of(
+        {"/sys/devices/system/node": nodes, "/sys/devices/system/cpu": cpus}, "numactl", "-H"
+    )  # fmt: skip
+    assert f"available: {len(state['nodes'])} nodes" in text and "node distances:" in text
+    for nid in state["nodes_online"]:
+        meminfo = (nodes / f"node{nid}/meminfo").read_text()
+        assert f"node {nid} size: {kib(meminfo, 'MemTotal') >> 10} MB" in text
+        assert f"node {nid} free: {kib(meminfo, 'MemFree') >> 10} MB" in text
+        own = " ".join(str(cpu) for cpu, node in enumerate(state["cpu_node"]) if node == nid)
+        assert f"node {nid} cpus: {own}\n" in text
+    assert re.search(r"^ +0: +10 +20 *$", text, re.MULTILINE)
 
 
 @pytest.mark.tool
 def test_vmstat(state: dict, directory: Path) -> None:
-    printed = in_place_of("/proc/meminfo", directory / "proc/meminfo", "vmstat", "-s")
-    free = re.search(r"MemFree: +(\d+) kB", (directory / "proc/meminfo").read_text())
-    assert free and f"{free[1]} K free memory" in printed
+    proc = directory / "proc"
+    printed = in_place_of({f"/proc/{name}": proc / name for name in ("meminfo", "vmstat")}, "vmstat", "-s")
+    meminfo = (proc / "meminfo").read_text()
+    events = dict(line.split() for line in render("vmstat", state).splitlines())
+    for name, words in (("MemTotal", "total memory"), ("MemFree", "free memory"), ("Active", "active memory")):
+        assert re.search(rf"^ *{kib(meminfo, name)} K {words}$", printed, re.MULTILINE)
+    for name, words in (("pgpgin", "paged in"), ("pgpgout", "paged out"), ("pswpin", "swapped in")):
+        assert re.search(rf"^ *{events[name]} (?:K|pages) {words}$", printed, re.MULTILINE)
 
 
 def test_psutil(state: dict, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +177,11 @@ def test_psutil(state: dict, directory: Path, monkeypatch: pytest.MonkeyPatch) -
     memory = psutil.virtual_memory()
     assert memory.total == sum(zone["managed"] for zone in state["zones"]) << 12
     assert memory.free == sum(zone["vm_stat"][0] for zone in state["zones"]) << 12
-    assert psutil.swap_memory().total >= 0
+    meminfo, events = (directory / "proc/meminfo").read_text(), state["vm_events"]
+    assert memory.available == kib(meminfo, "MemAvailable") << 10
+    swap = psutil.swap_memory()
+    assert (swap.total, swap.free) == (kib(meminfo, "SwapTotal") << 10, kib(meminfo, "SwapFree") << 10)
+    assert (swap.sin, swap.sout) == (events["pswpin"] << 12, events["pswpout"] << 12)
 
 
 @pytest.fixture
@@ -182,6 +215,9 @@ def test_prometheus_node_exporter(state: dict, exporter: str) -> None:
     values = dict(re.findall(r"^(\w+(?:\{[^}]*\})?) ([\d.e+-]+)$", text, re.MULTILINE))
     for name in ("buddyinfo", "zoneinfo", "vmstat"):
         assert values[f'node_scrape_collector_success{{collector="{name}"}}'] == "1"
+    for line in render("vmstat", state).splitlines():
+        name, value = line.split()
+        assert float(values[f"node_vmstat_{name}"]) == int(value)
     for zone in state["zones"]:
         of = f'node="{zone["nid"]}",zone="{zone["name"]}"'
         assert float(values[f"node_zoneinfo_managed_pages{{{of}}}"]) == zone["managed"]
