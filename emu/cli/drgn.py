@@ -52,13 +52,14 @@ def debug(
 
 
 def _names(prog: Any) -> dict[str, Any]:
-    """What statements may use: drgn's own globals, its helpers for zones and counters, ours for lists."""
+    """What statements may use: drgn's own globals, its helpers that read a machine, ours for lists."""
     import drgn.cli
-    from drgn.helpers.linux import mmzone, vmstat
+    from drgn.helpers.linux import cpumask, mm, mmzone, nodemask, percpu, vmstat
 
     from emu.drgn import free_pages_of, pages_of
 
-    helpers = {name: getattr(module, name) for module in (mmzone, vmstat) for name in module.__all__}
+    modules = (cpumask, mm, mmzone, nodemask, percpu, vmstat)
+    helpers = {name: getattr(module, name) for module in modules for name in module.__all__}
     return {**drgn.cli.default_globals(prog), **helpers, "free_pages_of": free_pages_of, "pages_of": pages_of}
 
 

@@ -20,6 +20,9 @@ def top(
     machine: MachineName = None,
     once: Annotated[bool, typer.Option("--once", help="Print it as text and end.")] = False,
     every: Annotated[str, typer.Option(metavar="TIME", help="Between two looks: 1s, 500ms.")] = "1s",
+    exit_with_machine: Annotated[
+        bool, typer.Option("--exit-with-machine", help="End when the machine does; else wait for q.")
+    ] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Watch a running machine.
@@ -34,17 +37,26 @@ def top(
         from emu.top.free_blocks import load_free_blocks
         from emu.top.sample import sample, view
         from emu.top.text import render
+        from shm.segment import segments
 
         load_free_blocks()
         name = board.segment.path.name
+
+        def alive() -> bool:
+            return any(s.name == name and s.alive for s in segments())
+
         if once or as_json:
             before = sample(board.m)
             time.sleep(BETWEEN_S)
             seen = view(board.m, before, sample(board.m))
-            text = json.dumps({"machine": name, **seen.as_dict()}) if as_json else render(name, seen)
-            typer.echo(text, nl=as_json)
+            if as_json:
+                typer.echo(json.dumps({"machine": name, "ended": not alive(), **seen.as_dict()}))
+            else:
+                typer.echo(render(name, seen, ended=not alive()), nl=False)
             return
         from emu.top.app import Top
-        from shm.segment import segments
 
-        Top(board.m, name, lambda: any(s.name == name and s.alive for s in segments()), seconds).run()
+        screen = Top(board.m, name, alive, seconds, exit_with_machine=exit_with_machine)
+        screen.run()
+        if screen.ended:
+            typer.echo(f"{name} has ended")

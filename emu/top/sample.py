@@ -11,8 +11,9 @@ import numpy as np
 
 from emu.cpu.process import STATE_BUSY, STATE_STARTING
 from emu.death import waits_for
-from emu.proc.lock_stat import lock_classes, symbol
+from emu.proc.lock_stat import LockClass, lock_classes, symbol
 from emu.top.free_blocks import free_blocks
+from emu.workload.user_tasks import tasks_of
 from emu.zone.init import party_of, zones_of
 from emu.zone.init_vm import kcompactd_party, kswapd_party
 from emu.zone.locks import locks_of, party_name
@@ -61,6 +62,7 @@ class CpuView:
     state: str
     allocated: float
     freed: float
+    slowpaths: float  # entries into the slow path by its own task and the user tasks that it runs
     stalls: float  # entries into direct reclaim
 
 
@@ -89,7 +91,8 @@ class Sample:
 
     at: float
     events: "np.ndarray[Any, Any]"  # [CPU or daemon][VM event]
-    contentions: dict[str, int]
+    slowpaths: "np.ndarray[Any, Any]"  # [CPU]
+    locks: tuple[LockClass, ...]
     slowpath: dict[str, Any]
 
 
@@ -115,14 +118,15 @@ class View:
 def sample(m: Machine) -> Sample:
     """The counters now."""
     events = np.array([party_of(m, i).vm_events[:] for i in range(m.nr_parties)], np.int64)
-    contentions = {c.name: c.waits.nr for c in lock_classes(locks_of(m))}
-    return Sample(time.monotonic(), events, contentions, slowpath_total(m))
+    slowpaths = np.array([sum(task.slowpaths for task in tasks_of(m, i)) for i in range(m.nr_cpus)], np.int64)
+    return Sample(time.monotonic(), events, slowpaths, tuple(lock_classes(locks_of(m))), slowpath_total(m))
 
 
 def view(m: Machine, before: Sample, now: Sample) -> View:
     """The machine between two samples."""
     seconds = max(now.at - before.at, 1e-9)
     rates = (now.events - before.events) / seconds
+    slowpaths = (now.slowpaths - before.slowpaths) / seconds
     total = rates.sum(axis=0)
     passes = {
         f"{kind[:-3]}: {reason}": (number - before.slowpath[kind][reason]) / seconds
@@ -130,10 +134,10 @@ def view(m: Machine, before: Sample, now: Sample) -> View:
     }  # fmt: skip
     return View(
         seconds,
-        tuple(_cpu(m, i, rates[i]) for i in range(m.nr_cpus)),
+        tuple(_cpu(m, i, rates[i], float(slowpaths[i])) for i in range(m.nr_cpus)),
         tuple(_zone(m, zone) for zone in zones_of(m)),
         tuple(_daemons(m)),
-        tuple(_locks(m, before, seconds)),
+        tuple(_locks(before, now, seconds)),
         {name: float(total[VM_EVENT_NAMES.index(name)]) for name in SHOWN_EVENTS},
         (now.slowpath["slowpaths"] - before.slowpath["slowpaths"]) / seconds,
         {name: rate for name, rate in passes.items() if rate},
@@ -141,9 +145,9 @@ def view(m: Machine, before: Sample, now: Sample) -> View:
     )
 
 
-def _cpu(m: Machine, index: int, rates: "np.ndarray[Any, Any]") -> CpuView:
+def _cpu(m: Machine, index: int, rates: "np.ndarray[Any, Any]", slowpaths: float) -> CpuView:
     return CpuView(
-        party_name(m, index), _state(m, index), float(rates[PGALLOC].sum()), float(rates[PGFREE]),
+        party_name(m, index), _state(m, index), float(rates[PGALLOC].sum()), float(rates[PGFREE]), slowpaths,
         float(rates[ALLOCSTALL].sum()),
     )  # fmt: skip
 
@@ -184,11 +188,11 @@ def _daemons(m: Machine) -> list[DaemonView]:
     return views
 
 
-def _locks(m: Machine, before: Sample, seconds: float) -> list[LockView]:
-    views = []
-    for what in lock_classes(locks_of(m)):
+def _locks(before: Sample, now: Sample, seconds: float) -> list[LockView]:
+    views, contentions = [], {what.name: what.waits.nr for what in before.locks}
+    for what in now.locks:
         if what.waits.nr:
             at = symbol(what.contention_points[0].site).partition("+")[0] if what.contention_points else ""
-            rate = (what.waits.nr - before.contentions.get(what.name, 0)) / seconds
+            rate = (what.waits.nr - contentions.get(what.name, 0)) / seconds
             views.append(LockView(what.name, rate, what.waits.nr, what.holds.nr, at))
     return sorted(views, key=lambda lock: (-lock.contended, -lock.contentions))[:MOST_LOCKS]

@@ -1,9 +1,9 @@
 """A view of a machine as plain text of at most 100 columns: for ``--once``, and what the screen is made of."""
 
-from emu.top.sample import View, ZoneView
+from emu.top.sample import CpuView, View, ZoneView
 from emu.zone.mmzone import MAX_ORDER, MIGRATETYPE_NAMES
 
-__all__ = ["bar", "block_rows", "cpu_row", "number", "render"]
+__all__ = ["BAR", "bar", "block_rows", "cpu_row", "number", "render"]
 
 WIDTH = 100
 BAR = 24
@@ -37,9 +37,10 @@ def block_rows(zone: ZoneView, by_type: bool) -> list[tuple[str, tuple[int, ...]
     return [(name, counts) for name, counts in rows if any(counts)]
 
 
-def cpu_row(name: str, state: str, allocated: float, freed: float, stalls: float) -> tuple[str, ...]:
+def cpu_row(cpu: CpuView) -> tuple[str, ...]:
     """The columns of a CPU."""
-    return name, number(allocated), number(freed), number(stalls), state
+    rates = (cpu.allocated, cpu.freed, cpu.slowpaths, cpu.stalls)
+    return cpu.name, *(number(rate) for rate in rates), cpu.state
 
 
 def _pairs(values: dict[str, float], none: str) -> list[str]:
@@ -55,10 +56,11 @@ def _pairs(values: dict[str, float], none: str) -> list[str]:
     return [*lines, line] if line else [none]
 
 
-def render(name: str, v: View) -> str:
-    """The whole of it."""
+def render(name: str, v: View, ended: bool = False) -> str:
+    """The whole of it. ``ended``: the machine has, this was the last of it."""
     pages = sum(cpu.allocated for cpu in v.cpus)
-    lines = [f"{name}  {len(v.cpus)} CPUs  {number(pages)} pages/s allocated  over {v.seconds:.1f} s", ""]
+    what = f"{name}{' has ended' if ended else ''}"
+    lines = [f"{what}  {len(v.cpus)} CPUs  {number(pages)} pages/s allocated  over {v.seconds:.1f} s", ""]
     lines.append(f"{'zone':12}{'free':>10} {'of':>10}  {'':{BAR}} {'min':>7}{'low':>8}{'high':>8}{'boost':>7}  state")
     for zone in v.zones:
         lines.append(
@@ -69,10 +71,10 @@ def render(name: str, v: View) -> str:
     for zone in v.zones:
         for what, counts in block_rows(zone, by_type=True) or [("none", (0,) * MAX_ORDER)]:
             lines.append(f"{zone.name:12}{what:12}" + "".join(f"{number(n):>6}" for n in counts))
-    lines += ["", f"{'cpu':8}{'alloc/s':>9}{'free/s':>9}{'stalls/s':>10}  state"]
+    lines += ["", f"{'cpu':8}{'alloc/s':>9}{'free/s':>9}{'slow/s':>9}{'stalls/s':>10}  state"]
     for cpu in v.cpus[:MOST_CPUS]:
-        row = cpu_row(cpu.name, cpu.state, cpu.allocated, cpu.freed, cpu.stalls)
-        lines.append(f"{row[0]:8}{row[1]:>9}{row[2]:>9}{row[3]:>10}  {row[4]}"[:WIDTH])
+        row = cpu_row(cpu)
+        lines.append(f"{row[0]:8}{row[1]:>9}{row[2]:>9}{row[3]:>9}{row[4]:>10}  {row[5]}"[:WIDTH])
     if len(v.cpus) > MOST_CPUS:
         lines.append(f"and {len(v.cpus) - MOST_CPUS} more")
     lines += ["", *(f"{daemon.name:12}{daemon.state}" for daemon in v.daemons)]

@@ -1,5 +1,7 @@
 """``emu drgn`` on a machine that ``emu run`` runs."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +9,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.test_ctl_live import Live, emu, running
+from tests.test_ctl_live import ROOT, UP_S, Live, emu, running
 
 pytest.importorskip("drgn", reason="drgn is not installed")
 pytestmark = [pytest.mark.usefixtures("run_emu"), pytest.mark.tool, pytest.mark.compiled, pytest.mark.slow]
@@ -28,10 +30,26 @@ def test_statements_and_scripts(tmp_path: Path) -> None:
         words = out.split()
         assert int(words[0]) > 0 and words[1:] == ["True", "True"]
         assert emu("drgn", "-c", "print(prog['nr_node_ids'])", "--machine", live.name)[1] == "(unsigned int)1\n"
+        assert emu("drgn", "-c", "print(num_online_cpus(), nr_node_ids())", "--machine", live.name)[1] == "2 1\n"
+        counting = "import time; a = global_vm_event_state(prog['PGFREE']); time.sleep(1); "
+        counting += "print(0 < a < global_vm_event_state(prog['PGFREE']))"
+        assert emu("drgn", "-c", counting, "--machine", live.name)[1] == "True\n"
         script.write_text("a = 1\nprint(prog['nothing'])\n")
         status, out, err = emu("drgn", script, "--machine", live.name)
         assert status == 2 and err.count("\n") == 1 and f"{script}:2: ObjectNotFoundError" in err
         assert emu("drgn", "-c", "1 +", "--machine", live.name)[2].startswith("emu: -c:1: SyntaxError")
+
+
+def test_the_shell_has_the_machine_and_the_helpers(tmp_path: Path) -> None:
+    with running(tmp_path / "report") as process:
+        name = Live(process).name
+        shell = subprocess.run(
+            [sys.executable, "-m", "emu", "drgn", "--machine", name],
+            input="print('there are', num_online_cpus(), callable(free_pages_of))\n",
+            cwd=ROOT, capture_output=True, text=True, timeout=UP_S, check=False,
+            env={**os.environ, "HOME": str(tmp_path)},  # it keeps a history there
+        )  # fmt: skip
+    assert shell.returncode == 0 and "there are 2 True" in shell.stdout, shell.stdout + shell.stderr
 
 
 def test_without_a_machine(run_emu: RunEmu) -> None:

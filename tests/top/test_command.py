@@ -32,6 +32,17 @@ def test_one_look_at_a_running_machine(live: Live) -> None:
     assert sum(c["allocated"] for c in data["cpus"]) > 0
 
 
+def shown(terminal: int, until: bytes = b"") -> bytes:
+    """What is written to a terminal until those words have been, or until the other side closes it."""
+    seen = b""
+    try:
+        while not until or until not in seen:
+            seen += os.read(terminal, 1 << 16)
+    except OSError:  # closed
+        assert not until, seen
+    return seen
+
+
 def test_the_screen_comes_up_and_quits(live: Live) -> None:
     """On a terminal of its own."""
     master, slave = os.openpty()
@@ -40,17 +51,38 @@ def test_the_screen_comes_up_and_quits(live: Live) -> None:
         stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env={**os.environ, "TERM": "xterm-256color"},
     )  # fmt: skip
     os.close(slave)
-    seen = b""
-    while b"contended/s" not in seen and b"DMA" not in seen:
-        seen += os.read(master, 1 << 16)
+    shown(master, until=b"DMA")
     os.write(master, b"q")
-    try:
-        while os.read(master, 1 << 16):
-            pass
-    except OSError:  # the other side has closed it
-        pass
+    shown(master)
     assert screen.wait(UP_S) == 0
     os.close(master)
+
+
+def test_the_screen_ends_with_its_machine(tmp_path: Path) -> None:
+    """It says so, on what is then the terminal again."""
+    with running(tmp_path / "report") as process:
+        name = Live(process).name
+        master, slave = os.openpty()
+        screen = subprocess.Popen(
+            [sys.executable, "-m", "emu", "top", "--machine", name, "--every", "200ms", "--exit-with-machine"],
+            stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, env={**os.environ, "TERM": "xterm-256color"},
+        )  # fmt: skip
+        os.close(slave)
+        seen = shown(master, until=b"DMA")
+        process.terminate()
+        seen = shown(master)
+        assert screen.wait(UP_S) == 0 and f"{name} has ended".encode() in seen
+        os.close(master)
+
+
+def test_of_two_machines_one_must_be_named(live: Live, tmp_path: Path) -> None:
+    with running(tmp_path / "other") as second:
+        names = {live.name, Live(second).name}
+        status, out, err = emu("top", "--once")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert "machines are running: give --machine" in err and names <= set(err.split())
+        status, out, _ = emu("top", "--json", "--machine", live.name)
+        assert status == 0 and json.loads(out)["ended"] is False
 
 
 ERRORS = (

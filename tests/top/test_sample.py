@@ -12,6 +12,7 @@ from emu.zone.board import Board
 from emu.zone.boot import shape_of
 from emu.zone.init import party_of, zones_of
 from emu.zone.mmzone import Machine
+from emu.zone.sched import task_at, user_task
 from emu.zone.vmstat_items import VM_EVENT_NAMES
 
 ZONE = ZoneView("0 Normal", 0, 9000, 100, 200, 300, 0, ((0, 3, 0, 0, 0, 0),) * 10 + ((1, 5, 2, 0, 0, 0),))
@@ -57,6 +58,7 @@ def test_rates_are_per_second_and_cpu(board: Board) -> None:
     count(m, 2, "pgscan_kswapd", 8)  # kswapd's own
     v = later(m, before, 2.0)
     assert [(c.allocated, c.freed, c.stalls) for c in v.cpus] == [(50.0, 20.0, 0.0), (3.0, 0.0, 1.5)]
+    assert [c.slowpaths for c in v.cpus] == [0.0, 0.0]
     assert v.events["pgscan_kswapd"] == 4.0 and v.events["pgsteal_kswapd"] == 0.0
 
 
@@ -67,7 +69,18 @@ def test_slow_path_by_reason(board: Board) -> None:
     task.retries_by[0] += 6
     v = later(board.m, before, 2.0)
     assert v.slowpaths == 2.0 and list(v.retries.values()) == [3.0]
+    assert [c.slowpaths for c in v.cpus] == [2.0, 0.0]
     assert next(iter(v.retries)).startswith("retries: ")
+
+
+def test_user_tasks_count_for_the_cpu_that_runs_them() -> None:
+    """Eight for each CPU."""
+    with Board.boot(replace(shape_of(2, [32768]), mms=16)) as board:
+        m = board.m
+        before = sample(m)
+        for k, entries in ((0, 1), (7, 2), (8, 5), (15, 7)):
+            task_at(m, user_task(m, k)).slowpaths += entries
+        assert [c.slowpaths for c in later(m, before, 1.0).cpus] == [3.0, 12.0]
 
 
 def test_locks_by_what_was_waited_for_since(board: Board) -> None:
@@ -130,6 +143,7 @@ def test_the_text_has_100_columns_at_most(board: Board) -> None:
         count(board.m, 0, name, 7_654_321)
     text = render("emu-1-aaaa", later(board.m, before, 0.5))
     assert max(len(line) for line in text.splitlines()) <= 100
+    assert "emu-1-aaaa has ended" in render("emu-1-aaaa", later(board.m, before, 0.5), ended=True)
     assert "no lock was waited for" in text and "nobody in the slow path" in text
     assert "pgscan_kswapd 15.3M/s" in text
 
