@@ -19,6 +19,7 @@ from emu.salvage import forget_doubles, salvage, slots_of
 from emu.workload.catalogue import WORKLOADS, init_run, release_held, shares
 from emu.workload.file_lists import load_file_lists
 from emu.workload.run import ORPHAN, PageSlot, Run
+from emu.workload.user_tasks import TASKS_PER_CPU
 from emu.zone.board import Board
 from emu.zone.mm_types import AS_FILE, AS_SHMEM, MAX_MMS
 from emu.zone.snapshot import State
@@ -33,7 +34,6 @@ __all__ = ["WorkloadReport", "WorkloadRun"]
 
 BUDGET = 1 << 16  # operations of a slice: a few milliseconds
 TURN = 1 << 12  # of a slice, where a CPU does several workloads in turns
-TASKS_PER_CPU = 8
 CMD_RELEASE = 7
 CMD_ADOPT = 8
 

@@ -22,6 +22,7 @@ from emu.mm.filemap import create_file
 from emu.stress.histogram import hdr_of
 from emu.workload import watermark as core
 from emu.workload.run import PageSlot, Run
+from emu.workload.user_tasks import TASKS_PER_CPU
 from emu.workload.watermark import KINDS, NR_CLASSES, NR_ORDERS, ClassCost, Watermark
 from emu.zone.board import Board
 from emu.zone.init import zones_of
@@ -48,7 +49,6 @@ SETTLE, RELEASE = 16, 17
 ANON = 0.3  # of the memory
 SWING = 2  # high watermarks that each CPU holds at most: it takes them faster than kswapd gives them
 HELD = 0.3  # of the memory, that all of them hold at most
-TASKS_PER_CPU = 8
 KSWAPD_EVENTS = (
     "pageoutrun", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pgscan_kswapd", "pgsteal_kswapd",
     "pgscan_direct", "pgsteal_direct", "pgscan_direct_throttle", "compact_stall", "compact_success",

@@ -4,7 +4,7 @@ import numpy as np
 
 from emu.mm.filemap import create_file
 from emu.mm.vma import file_offset
-from emu.workload.own_state import LISTS, _fill_list
+from emu.workload.own_state import LISTS, fill_list
 from emu.zone.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE
 from emu.zone.mm_types import AS_FILE, XA_PAGE, Slot, file_record
 from emu.zone.mmzone import Machine
@@ -24,7 +24,7 @@ def load_file_lists(m: Machine, state: State) -> int:
         record = m.nodes[lruvec["nid"]].lruvecs[0]
         for lru in (LRU_INACTIVE_FILE, LRU_ACTIVE_FILE):
             pfns = lruvec["lists"][LISTS[lru]][0]
-            _fill_list(m, record, lru, pfns, pages)
+            fill_list(m, record, lru, pfns, pages)
             active = PG_active if lru == LRU_ACTIVE_FILE else 0
             pages["page_flags"][pfns] = pages["page_flags"][pfns] & ZONE_ID_MASK | PG_lru | PG_uptodate | active
             found += pfns

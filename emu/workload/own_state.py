@@ -61,7 +61,7 @@ from emu.zone.sched import Task, user_task
 from emu.zone.snapshot import State, StateError, _list_in, mem_map, view
 from shm.struct import address_of, record_at
 
-__all__ = ["load_lruvecs"]
+__all__ = ["LISTS", "fill_list", "load_lruvecs"]
 
 LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 REFERENCED, DIRTY, MAPPED = 1, 2, 4
@@ -106,7 +106,7 @@ def load_lruvecs(m: Machine, state: State, tasks: Sequence[RecordedTask] = ()) -
             pfns, flags = lruvec["lists"][name]
             if len(pfns) != len(flags):
                 raise StateError(f"lruvec {name}: {len(pfns)} pages with {len(flags)} flags")
-            _fill_list(m, record, lru, pfns, pages)
+            fill_list(m, record, lru, pfns, pages)
             for pfn, digit in zip(pfns, flags, strict=True):
                 bits = int(digit, 16)
                 _flag_page(pages, pfn, lru, bits)
@@ -119,7 +119,8 @@ def load_lruvecs(m: Machine, state: State, tasks: Sequence[RecordedTask] = ()) -
     _give_tables(m, pages, len(tasks))
 
 
-def _fill_list(m: Machine, lruvec: Lruvec, lru: int, pfns: list[int], pages: Pages) -> None:
+def fill_list(m: Machine, lruvec: Lruvec, lru: int, pfns: list[int], pages: Pages) -> None:
+    """Put pages on an LRU list, in order, and count them by zone."""
     _list_in(m, lruvec.lists[lru], pfns, pages)
     zids = (pages["page_flags"][pfns] & 3).astype(np.int64) if pfns else np.zeros(0, np.int64)
     for zid, count in enumerate(np.bincount(zids, minlength=4)):

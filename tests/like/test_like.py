@@ -15,8 +15,8 @@ from emu.like import LikeError, like
 from emu.mm.filemap import create_file
 from emu.proc import render
 from emu.proc.tree import tree
-from emu.run import TASKS_PER_CPU
 from emu.workload.file_lists import load_file_lists
+from emu.workload.user_tasks import TASKS_PER_CPU
 from emu.zone.board import Board
 from emu.zone.snapshot import shape_of_state
 from emu.zone.validate import validate
