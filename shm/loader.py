@@ -20,13 +20,13 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from shm import program
+from shm.parent import end_with_parent
 from shm.core import INTERPRETED, CoreInfo, Entry
 
 __all__ = ["cache_dir", "is_warm", "load", "native_function"]
 
 Progress = Callable[[int, int, str], None]
 
-PR_SET_PDEATHSIG = 1
 _keep: list[Any] = []
 _loaded: dict[str, "tuple[int, _Program]"] = {}  # address and program of entries, by symbol
 
@@ -105,7 +105,7 @@ _forked: dict[str, CoreInfo] = {}
 
 def _end_with(parent: int) -> None:
     """A compiling process ends when its parent is killed: it holds the lock of the cache as well."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -136,7 +136,7 @@ def _rendered(report: Report, ending: str) -> str | bytes:
 
 def read_schedule(text: str) -> Schedule:
     """A schedule from the command line, a file or stdin (``-``): the first line that is one."""
-    from emu.race.schedule import Schedule
+    from emu.race.schedule import Schedule, schedule_in
 
     if text.lstrip().startswith("emu-race/"):
         return Schedule.parse(text)
@@ -146,10 +146,10 @@ def read_schedule(text: str) -> Schedule:
     except (OSError, UnicodeDecodeError) as err:
         why = err.strerror if isinstance(err, OSError) else "not a text file"
         raise UsageError(f"{text[:80]}: {why}; give a schedule (emu-race/1 ...), a file with one, or -") from None
-    for line in content.splitlines():
-        if line.lstrip().startswith("emu-race/"):
-            return Schedule.parse(line)
-    raise UsageError(f"{where}: no line of it is a schedule (emu-race/1 ...)")
+    found = schedule_in(content)
+    if found is None:
+        raise UsageError(f"{where}: no line of it is a schedule (emu-race/1 ...)")
+    return found
 
 
 def scenario_of(schedule: Schedule, file: Path | None) -> Scenario:

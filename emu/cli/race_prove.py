@@ -70,7 +70,8 @@ def _line(proof: Proof) -> str:
     bounded = f"bound {proof.bounded_by}: {proof.bounded_schedules:,}" if proof.bounded_by >= 0 else "not found"
     fewest = f"{proof.fewest}{' proven' if proof.fewest_proven else ''}"
     fixed = f"{proof.fixed} {proof.fixed_schedules:,}"
-    return f"{proof.scenario:5} {sampled:18} {bounded:20} {fewest:12} {fixed:28} {proof.seconds:5.1f}"
+    other = "".join(f"  {words}" for words in proof.otherwise)
+    return f"{proof.scenario:5} {sampled:18} {bounded:20} {fewest:12} {fixed:28} {proof.seconds:5.1f}{other}"
 
 
 @race.command(cls=VariantCommand)
@@ -93,10 +94,20 @@ def datarace(
     begin_again_in("instrumented")
     load(quiet or as_json)
     with Stoppable():
-        found = data_races(scenario, unfixed=unfixed, seed=seed, schedules=schedules, seconds=seconds)
+        found, complete = data_races(scenario, unfixed=unfixed, seed=seed, schedules=schedules, seconds=seconds)
     lines = [kcsan_text(one) for one in found]
-    lines.append(f"seed {seed}: {len(found)} data race{'' if len(found) == 1 else 's'} in {scenario.id}")
-    data = {"scenario": scenario.id, "unfixed": unfixed, "seed": seed, "races": [one.as_dict() for one in found]}
-    print_result(as_json, data, lines, f"emu race show {shlex.quote(which)}")
+    more = "" if complete else ", and others that there was no room for: fewer --schedules"
+    lines.append(f"seed {seed}: {len(found)} data race{'' if len(found) == 1 else 's'} in {scenario.id}{more}")
+    follow = f"emu race show {shlex.quote(which)}"
+    told = [one.as_dict() for one in found]
+    data = {
+        "scenario": scenario.id,
+        "unfixed": unfixed,
+        "seed": seed,
+        "races": told,
+        "complete": complete,
+        "next": follow,
+    }
+    print_result(as_json, data, lines, follow)
     if found:
         raise typer.Exit(1)

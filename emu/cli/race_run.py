@@ -94,7 +94,8 @@ def run_race(
         "schedules": found.schedules, "searches": [result.as_dict() for result in found.searches],
     }  # fmt: skip
     if recording is None:
-        again = f"emu race explore {shlex.quote(which)}{' --unfix' if unfixed and scenario.switch else ''}"
+        own = ["--unfix"] if unfixed and scenario.switch else []
+        again = shlex.join(["emu", "race", "explore", which, *own, *_others(options)])
         lines.append(f"no failure: {found.coverage}")
         data |= {"found": False, "verdict": {"kind": "ok"}, "next": again}
         print_result(as_json, data, lines, again)
@@ -184,12 +185,18 @@ def explore_race(
         incomplete = result.coverage.startswith("sampled")
         within = f" with at most {most} preemption{'' if most == 1 else 's'}" if "bounded" in result.coverage else ""
         lines.append(f"no failure in what was played in {budget}" if incomplete else f"no schedule{within} fails")
-        again = f"emu race run {shlex.quote(which)}"
-        if incomplete:
-            again = f"emu race explore {shlex.quote(which)} --bound 2"
+        less = ["--bound", str(max(bound - 1, 0) if bound is not None else BOUND)]
+        what = ["explore", which, *less] if incomplete else ["run", which]
+        again = shlex.join(["emu", "race", *what, *_others(options)])
         print_result(as_json, {**data, "next": again}, lines, again)
         return
     _tell_failure(recording, scenario, options, "", lines, data, (report, out), full, as_json)
+
+
+def _others(options: list[str]) -> list[str]:
+    """The switches of other races among the options of a replay."""
+    pairs = zip(options[::2], options[1::2], strict=True)
+    return [word for option, value in pairs if option != "--file" for word in (option, value)]
 
 
 @contextmanager

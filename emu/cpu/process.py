@@ -6,7 +6,6 @@ process is in Python, where signals and the log are served. It ends when ``m.sto
 SIGTERM, and when its parent dies - whoever notices that also removes the segment's name.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -20,12 +19,12 @@ from emu.cpu.irq_signal import install_irq_handler
 from emu.cpu.workqueue import poll, sleep_on_doorbell
 from emu.zone.board import Board
 from emu.zone.mmzone import Cpu, Machine
+from shm.parent import end_with_parent
 from shm.atomic import fetch_add, futex_wake, load_acquire, store_release
 from shm.core import as_entries, entry
 
 __all__ = ["PROCESS_ENTRIES", "Handler", "answer", "cpu_main", "daemon_main"]
 
-PR_SET_PDEATHSIG = 1
 WAKE_ALL, ANY = 0x7FFFFFFF, 0xFFFFFFFF
 STATE_STARTING, STATE_IDLE, STATE_BUSY = 0, 1, 2
 
@@ -58,7 +57,7 @@ def answer(board: Board, cpu: Cpu, result: int) -> None:
 
 def _become(board: Board, name: str, index: int, parent: int, core_number: int) -> None:
     """What every process of the machine does first."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it stops the machine in order
     signal.signal(signal.SIGTERM, lambda *_: store_release(board.m, "stop", 1))
     if os.getppid() != parent:

@@ -9,7 +9,7 @@ from emu.drgn.types import TypeMaker
 from emu.drgn.variables import Variables
 from emu.zone.board import Board
 from emu.zone.mmzone import ListHead
-from emu.zone.snapshot import walk
+from emu.zone.snapshot import walk_running
 from shm.segment import segments
 from shm.struct import address_of, record_at
 
@@ -51,7 +51,7 @@ def pages_of(head: drgn.Object) -> Iterator[drgn.Object]:
     address = head.address_ if head.address_ is not None else head.value_()
     record = record_at(ListHead, address_of(board.m) + address - BASE)
     first = head.prog_["vmemmap"]
-    for pfn in walk(board.m, record, board.m.max_pfn):
+    for pfn in walk_running(board.m, record, board.m.max_pfn):
         yield first + pfn
 
 

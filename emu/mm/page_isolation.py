@@ -147,7 +147,8 @@ def unset_migratetype_isolate(m: Machine, cpu: Cpu, pfn: int, zone_offset: int, 
 
     5.10 counts some pages twice here when others allocate meanwhile, and so does this: a block of the largest order
     covers two pageblocks and counts as a whole with the first one. If it is taken apart before the second one is given
-    back, the free pages of that one count again.
+    back, the free pages of that one count again. If it is stolen as a whole, steal_suitable_fallback() gives both
+    pageblocks a type, and nr_isolate_pageblock keeps the second one.
     """
     zone = zone_at(m, zone_offset)
     flags = spin_lock_irqsave(cpu, zone.lock, S_UNISOLATE)

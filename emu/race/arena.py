@@ -144,6 +144,7 @@ class Kcsan(Struct):
     _raw_ = True
 
     on: int = i32()
+    cut: int = i32()  # there were more
     nr: int = i64()
     capacity: int = i64()
     nr_sync: int = i64()

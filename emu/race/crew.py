@@ -4,7 +4,6 @@ A worker has players of its own, pinned to a core of its own, and plays one batc
 and fro is plain data. A cluster is a crew, too (``emu.stress.cluster``).
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -17,11 +16,11 @@ from typing import Any, Protocol
 from emu.race.parts import Values, play_part
 from emu.race.players import Players, load_race
 from emu.race.scenario import Scenario, ScenarioError
+from shm.parent import end_with_parent
 from shm.segment import directory, segments
 
 __all__ = ["Batch", "Crew", "Here", "Played", "Stage", "Workers"]
 
-PR_SET_PDEATHSIG = 1
 GRACE_S = 30.0  # a schedule that hangs takes 20 s to be recognised where the core is interpreted
 
 Batch = list[tuple[int, Values]]
@@ -127,7 +126,7 @@ def _work(
     stage = Stage(scenario, unfixed)
     signal.signal(signal.SIGTERM, lambda *_: stage.leave())  # memory is removed on the usual way out
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         return
     os.sched_setaffinity(0, {core})

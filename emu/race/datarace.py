@@ -1,6 +1,7 @@
 """Reports of the happens-before checker (:mod:`emu.race.kcsan`), in KCSAN's format."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -39,6 +40,12 @@ class DataRace:
     second: Side
     count: int
 
+    @property
+    def pair(self) -> Hashable:
+        """What one report is for: the field and the two functions, whichever came first (``rate_limit_report()``)."""
+        sides = frozenset((side.function, side.access) for side in (self.first, self.second))
+        return self.field, self.nr_bytes, sides
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
@@ -58,23 +65,29 @@ def _access(flags: int) -> str:
 def data_races(
     scenario: Scenario, *, unfixed: bool = True, strategy: str = "random", seed: int = 1, schedules: int = 1000,
     seconds: float = 10.0,
-) -> list[DataRace]:  # fmt: skip
-    """Play schedules and return the data races that they had, by field. Needs EMU_MODE=instrumented."""
+) -> tuple[list[DataRace], bool]:  # fmt: skip
+    """Play schedules and return the data races that they had, by field, and whether there was room for all of them.
+
+    Needs EMU_MODE=instrumented.
+    """
     if not INSTRUMENTED:
         raise ScenarioError("data races: need EMU_MODE=instrumented, which sees what steps access")
     with Players(scenario, unfixed) as players:
         players.arena.kcsan.on = 1
         play_batch(players, strategy, seed=seed, schedules=schedules, seconds=seconds, stop_at_failure=False)
         m, kcsan = players.world.m, players.arena.kcsan
-        found = []
+        found: dict[Hashable, DataRace] = {}
         for race in kcsan.races[: kcsan.nr]:
             if field_at(m, race.at).startswith(BOOKS):
                 continue
             one = Side(_functions().get(race.other_where, "-"), _access(race.other_flags),
                        actor_name(scenario, race.other_actor))  # fmt: skip
             two = Side(_functions().get(race.where, "-"), _access(race.flags), actor_name(scenario, race.actor))
-            found.append(DataRace(field_at(m, race.at), int(race.nr_bytes), one, two, int(race.count)))
-        return sorted(found, key=lambda race: (race.field, race.first.function, race.second.function))
+            seen = DataRace(field_at(m, race.at), int(race.nr_bytes), one, two, int(race.count))
+            before = found.get(seen.pair)
+            found[seen.pair] = replace(before, count=before.count + seen.count) if before else seen
+        ordered = sorted(found.values(), key=lambda race: (race.field, race.first.function, race.second.function))
+        return ordered, not kcsan.cut
 
 
 def kcsan_text(race: DataRace) -> str:

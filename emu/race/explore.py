@@ -70,7 +70,7 @@ def set_plan(
     plan.strategy = STRATEGIES.index(strategy)
     players.baton.every = int(strategy == "dpor")
     players.arena.dpor.nr_kept, players.arena.dpor.capacity = 0, MAX_KEPT
-    players.arena.kcsan.nr = 0
+    players.arena.kcsan.nr = players.arena.kcsan.cut = 0
     plan.seed, plan.rng = seed & (1 << 62) - 1, 0
     plan.preemption_bound, plan.delay_bound, plan.depth = bound, delay, depth
     plan.limit = limit

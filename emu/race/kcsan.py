@@ -56,6 +56,7 @@ def report(watch: Watch, kcsan: Kcsan, one: int, two: int) -> None:
             known.count += 1
             return
     if kcsan.nr == kcsan.capacity:
+        kcsan.cut = 1
         return
     found = kcsan.races[kcsan.nr]
     kcsan.nr += 1
@@ -96,6 +97,8 @@ def find_data_races(b: Baton, watch: Watch, kcsan: Kcsan) -> None:
         kcsan.sync_at[slot] = 0
         for k in range(SEATS):
             kcsan.sync[slot * SEATS + k] = 0
+    if watch.overflow != 0:
+        kcsan.cut = 1
     for i in range(watch.nr):
         a = watch.accesses[i]
         seat = a.actor & 15

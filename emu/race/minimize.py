@@ -66,14 +66,17 @@ class _Shrinker:
 
     def search(self, bound: int, seed: int) -> tuple[_Failure | None, bool]:
         """A failure with at most so many preemptions; and whether all schedules within the bound were played."""
-        seconds = max(0.1, min(SEARCH_S, self.deadline - time.monotonic()))
-        result = play_batch(self.players, "exhaustive", bound=bound, seconds=seconds, seed=seed)
+        result = play_batch(self.players, "exhaustive", bound=bound, seconds=self.seconds(), seed=seed)
         self.tries += result.schedules
         return self._failure(result.verdict, seed), not result.coverage.startswith("sampled")
 
     def fails(self, bound: int) -> bool:
         """Whether anything fails with at most so many preemptions."""
-        return play_batch(self.players, "exhaustive", bound=bound, seconds=SEARCH_S).found
+        return play_batch(self.players, "exhaustive", bound=bound, seconds=self.seconds()).found
+
+    def seconds(self) -> float:
+        """Of one search."""
+        return max(0.1, min(SEARCH_S, self.deadline - time.monotonic()))
 
     def in_time(self) -> bool:
         return time.monotonic() < self.deadline

@@ -67,7 +67,7 @@ hang = OpKind("hang", OP_HANG, (), "the process comes to no other point")
 history = OpKind(
     "history", OP_HISTORY, (("var", 0),), "a variable gets a number that isn't put back: schedules played so far"
 )  # fmt: skip
-wander = OpKind("wander", OP_WANDER, (("points", 2),), "as many points as that number modulo ``points``")
+wander = OpKind("wander", OP_WANDER, (("modulo", 2),), "as many points as that number modulo ``modulo``")
 LITMUS_OPS: tuple[OpKind, ...] = (
     read, write, add, increase, fence, step, lock, unlock, spin, retry, nap, signal, crash, hang, history, wander,
 )  # fmt: skip

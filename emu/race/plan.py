@@ -38,7 +38,7 @@ class Node(Struct):
     chosen: int = i32()
     current: int = i32()
     step: int = i64()  # the number of the step that it decides
-    spent: int = i64()  # preemptions, or delays, up to here
+    spent: int = i64()  # dpor: who was asleep when it was met, and needn't be tried
 
 
 @struct

@@ -21,6 +21,7 @@ from emu.race.world import WORLD_ENTRIES, World
 from emu.reclaim.kswapd import KSWAPD_ASLEEP, kswapd_round
 from emu.zone.init_vm import kswapd_party, vm_of
 from shm import loader
+from shm.parent import end_with_parent
 from shm.atomic import clock_ns, futex_wait, load_acquire
 from shm.baton import MAX_SEATS, MAX_STEPS, SEAT_ABSENT, SEAT_READY, VERDICT_CRASH, VERDICT_HANG, Baton
 from shm.play import BATON_ENTRIES, play, play_interpreted, start, stop_all
@@ -33,7 +34,6 @@ __all__ = ["RACE_ENTRIES", "Players", "load_race"]
 
 RACE_ENTRIES: tuple[Entry, ...] = as_entries(*BATON_ENTRIES, *JUDGE_ENTRIES, *WORLD_ENTRIES, kswapd_round)
 BODIES = (run_player,)
-PR_SET_PDEATHSIG = 1
 START_NS = 1_000_000_000  # virtual time at the start of a schedule
 HANG_S = 20.0 if INTERPRETED else 5.0  # without a step
 LOOK_NS = 20_000_000
@@ -165,7 +165,7 @@ class Players:
             if pid == 0:
                 status = 70
                 try:
-                    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                    end_with_parent(signal.SIGKILL)
                     signal.signal(signal.SIGINT, signal.SIG_IGN)
                     signal.signal(signal.SIGTERM, signal.SIG_DFL)
                     if os.getppid() == parent:

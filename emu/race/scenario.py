@@ -4,19 +4,22 @@ A scenario is data, so that one of your own needs no compiler: see ``emu race sh
 ``emu race run FILE``.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from emu.zone.boot import Shape, Tuning, ZoneShape
+from emu.zone.deviations import RACES
 from emu.zone.mmzone import ZONE_NORMAL
+from shm.baton import MAX_STEPS, VERDICTS
 
 if TYPE_CHECKING:
     from emu.race.world import World
 
 __all__ = ["Commit", "Invariant", "Op", "OpKind", "Scenario", "ScenarioError", "small"]
 
-FIXED, OPEN, NOT_APPLICABLE, PLANTED = "fixed", "open", "n/a", "planted"
+STATUSES = FIXED, OPEN, NOT_APPLICABLE, PLANTED = "fixed", "open", "n/a", "planted"
 
 
 class ScenarioError(ValueError):
@@ -110,6 +113,37 @@ class Scenario:
     preemptions: int = 1  # the fewest that show it
     tags: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()  # what a minimiser has taken away
+
+    def __post_init__(self) -> None:
+        if wrong := next(self._mistakes(), None):
+            raise ScenarioError(f"scenario {self.id!r}: {wrong}")
+
+    def _mistakes(self) -> Iterator[str]:
+        """What no scenario can have; what a machine hasn't got is found out when it is made."""
+        if not isinstance(self.id, str) or not re.fullmatch(r"[\w.+-]+", self.id):
+            yield "an id is one word: it stands in schedules"
+        if not isinstance(self.programs, Mapping) or not isinstance(self.irqs, Mapping):
+            yield "programs and irqs are dicts, by the name of an actor"
+            return
+        for name, ops in self.programs.items():
+            if not isinstance(ops, tuple | list) or not all(isinstance(op, Op) for op in ops):
+                yield f"programs[{name!r}] is no tuple of operations"
+        for name, programs in self.irqs.items():
+            each = programs if isinstance(programs, tuple | list) else ()
+            if not each or not all(
+                isinstance(ops, tuple | list) and all(isinstance(op, Op) for op in ops) for ops in each
+            ):
+                yield f"irqs[{name!r}] is no tuple of tuples of operations"
+        if not all(isinstance(invariant, Invariant) for invariant in self.invariants):
+            yield "invariants is no tuple of Invariant"
+        if self.status not in STATUSES or self.kind not in VERDICTS:
+            yield f"status {self.status!r}, kind {self.kind!r}: there are {', '.join((*STATUSES, *VERDICTS))}"
+        if self.switch and self.switch not in RACES:
+            yield f"switch {self.switch!r}: the model has none of that name (emu race list)"
+        if self.setup is not None and not callable(self.setup):
+            yield "setup is no function"
+        if not 0 < self.max_steps <= MAX_STEPS:
+            yield f"max_steps {self.max_steps}: 1 to {MAX_STEPS}"
 
     def named(self, **changes: object) -> "Scenario":
         """A copy with some fields changed."""

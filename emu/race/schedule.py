@@ -78,6 +78,12 @@ class Schedule:
         return replace(self, switches=tuple(s for i, s in enumerate(self.switches) if i not in drop))
 
 
+def schedule_in(text: str) -> Schedule | None:
+    """The first line of a text that is a schedule; None: there is none. Raises ScenarioError if it is a broken one."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((Schedule.parse(line) for line in lines if line.startswith("emu-race/")), None)
+
+
 def reduced(scenario: Scenario, dropped: tuple[str, ...]) -> Scenario:
     """The scenario without some of its actors and operations. Raises ScenarioError if it hasn't got them."""
     programs, irqs = dict(scenario.programs), {f"irq{cpu[3:]}": ops for cpu, ops in scenario.irqs.items()}

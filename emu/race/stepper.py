@@ -35,7 +35,7 @@ class Stepper:
 
     def _settle(self) -> None:
         """Daemons that aren't asleep yet go first, whatever anybody wants."""
-        while self.baton.prologue:
+        while self.alive and self.baton.prologue:
             mask = observe(self.baton)
             if self.baton.prologue:
                 self._give(mask.bit_length() - 1)

@@ -1,11 +1,14 @@
 """The machine of a scenario: booted, set up, its programs written into its memory."""
 
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from emu.race.area import AREA_SIZE, MAX_OPS, SLOTS, RaceArea, area_at, race_area
 from emu.race.ops import run_op
 from emu.race.ops_pages import iret
+from emu.race.limits import Limits
 from emu.race.scenario import Op, Scenario, ScenarioError
 from emu.zone import deviations
 from emu.zone.board import Board
@@ -57,10 +60,10 @@ class World:
             # others that the scenario's tuning asks for stay as boot has put them
             self.m.deviations = self.m.deviations & ~_own_bit(scenario) | deviations_of(scenario, unfixed)
             self.area = record_at(RaceArea, address_of(self.m) + self.m.script)
+            self.limits = Limits(self.m)
             vm_of(self.m).boot_ns = 0
             self._write_programs()
-            if scenario.setup is not None:
-                scenario.setup(self)
+            self._set_up()
             for op in self.area.ops:
                 op.done, op.result = 0, 0
             for i in range(self.m.nr_parties):
@@ -68,6 +71,20 @@ class World:
         except BaseException:
             self.board.close()
             raise
+
+    def _set_up(self) -> None:
+        """What is so before the first schedule. An error in it is the scenario's."""
+        if self.scenario.setup is None:
+            return
+        try:
+            self.scenario.setup(self)
+        except ScenarioError:
+            raise
+        except Exception as err:
+            frames = traceback.extract_tb(err.__traceback__)
+            theirs = [frame for frame in frames if frame.filename == frames[1].filename] if len(frames) > 1 else frames
+            where = f"{Path(theirs[-1].filename).name}:{theirs[-1].lineno}"
+            raise ScenarioError(f"{self.scenario.id}: setup: {where}: {type(err).__name__}: {err}") from err
 
     def _write_programs(self) -> None:
         at = 0
@@ -79,6 +96,7 @@ class World:
         ]:
             if at + len(ops) >= MAX_OPS:
                 raise ScenarioError(f"{scenario.id}: {at + len(ops)} operations, {MAX_OPS - 1} is the most")
+            self.limits.check(scenario.id, ops)
             program = self.area.programs[actor]
             program.first, program.count, program.next = at, len(ops), 0
             for op in ops:
@@ -142,6 +160,7 @@ class World:
 
     def run(self, op: Op, cpu: int = 0) -> int:
         """Do an operation now. Returns its result."""
+        self.limits.check(self.scenario.id, [op])
         spare = self.area.ops[MAX_OPS - 1]
         spare.code, spare.actor = op.kind.code, cpu
         for i, value in enumerate(op.args):

@@ -12,11 +12,12 @@ from emu.cpu.irq_signal import IRQ_SIGNAL
 from emu.workload.irq_source import IRQ_KINDS, IrqSource, raise_interrupts
 from emu.zone.mmzone import Machine
 from shm.atomic import clock_ns, load_acquire
+from shm.parent import end_with_parent
 from shm.struct import size_of
 
 __all__ = ["InterruptSource"]
 
-PR_SET_PDEATHSIG, PR_SET_TIMERSLACK = 1, 29
+PR_SET_TIMERSLACK = 29
 SLICE_NS = 20_000_000
 END_S = 2.0
 
@@ -52,9 +53,8 @@ class InterruptSource:
         return self
 
     def _run(self, parent: int) -> None:
-        libc = ctypes.CDLL(None)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        libc.prctl(PR_SET_TIMERSLACK, 1)
+        end_with_parent(signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         while os.getppid() == parent and not load_acquire(self.m, "stop"):

@@ -23,7 +23,7 @@ from emu.race.players import Players
 from emu.race.replay import record, replay
 from emu.race.report import Report
 from emu.race.scenario import Scenario, ScenarioError
-from emu.race.schedule import Schedule, reduced
+from emu.race.schedule import Schedule, reduced, schedule_in
 from emu.race.spread import spread
 from emu.race.variant import variant_words
 from emu.testing.artifacts import save_artifact
@@ -37,7 +37,6 @@ __all__ = ["race_test"]
 SECONDS = 10.0  # of a test that gives no budget
 TWICE = 20  # schedules that check_determinism=True plays twice
 WIDTH = 120
-LINE = "emu-race/"
 
 Source = Scenario | str | Callable[[], Scenario]
 
@@ -153,13 +152,14 @@ class _Run:
         text = os.environ.get("EMU_RACE_REPLAY")
         if not text:
             return None
-        if not text.startswith(LINE):
+        line = schedule_in(text)
+        if line is None:
             try:
-                lines = Path(text).read_text().splitlines()
+                line = schedule_in(Path(text).read_text())
             except (OSError, UnicodeDecodeError) as err:
                 raise ScenarioError(f"EMU_RACE_REPLAY: {text}: {err}") from None
-            text = next((line for line in lines if line.startswith(LINE)), text)
-        line = Schedule.parse(text)
+        if line is None:
+            raise ScenarioError(f"EMU_RACE_REPLAY: {text}: no line of it is a schedule (emu-race/1 ...)")
         if line.scenario != self.scenario.id or line.unfixed != self.unfixed:
             pytest.skip(f"the schedule to be replayed is one of {line.scenario}")
         return line

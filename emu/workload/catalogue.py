@@ -81,9 +81,16 @@ def release_held(m: Machine, cpu: Cpu, run: Run) -> int:
 
 
 def shares(parts: list[str]) -> dict[str, float]:
-    """What part of a CPU's memory each workload wants: alone its own share, together all of it in that proportion."""
-    total = sum(WORKLOADS[name].share for name in parts)
-    return {name: WORKLOADS[name].share / (1000 if len(parts) == 1 else total) for name in parts}
+    """What part of a CPU's memory each workload wants: its own share, less where all together want more than there is.
+
+    Pages without a process or a file can be neither killed nor reclaimed: a machine full of them panics, so those
+    workloads leave a fifth.
+    """
+    if len(parts) == 1:
+        return {name: WORKLOADS[name].share / 1000 for name in parts}
+    kernel = sum(WORKLOADS[name].share for name in parts if not (WORKLOADS[name].tasks or WORKLOADS[name].file))
+    total = max(sum(WORKLOADS[name].share for name in parts), 1000, kernel * 5 // 4)
+    return {name: WORKLOADS[name].share / total for name in parts}
 
 
 def init_run(

@@ -7,7 +7,7 @@ from shm.core import core, entry
 
 PACKET_GFP = GFP_ATOMIC | __GFP_COMP | __GFP_NOWARN
 BURST = 32
-QUEUED = 256  # packets that wait to be consumed
+QUEUED = 256  # packets that wait to be consumed, of two pages on average
 
 
 @core
@@ -21,7 +21,7 @@ def burst(m: Machine, cpu: Cpu, run: Run) -> None:
     for _ in range(random_below(run, BURST + 2)):
         if run.held > 0:
             give_back(m, cpu, run, random_below(run, run.held))
-    while run.held > QUEUED:
+    while run.held > min(QUEUED, run.want >> 1):
         give_back(m, cpu, run, 0)
 
 

@@ -70,14 +70,19 @@ def walk(m: Machine, head: ListHead, limit: int) -> Iterator[int]:
         seen += 1
 
 
-def list_count(m: Machine, head: ListHead, limit: int) -> int:
-    """Entries on a list. A running machine's lists change under the walk: it begins again when it loses its way."""
+def walk_running(m: Machine, head: ListHead, limit: int) -> list[int]:
+    """``walk()`` in a running machine, whose lists change under it: it begins again when it loses its way."""
     for _ in range(100):
         try:
-            return sum(1 for _ in walk(m, head, limit))
+            return list(walk(m, head, limit))
         except StateError:
             continue
-    raise StateError("the free lists change too fast to be counted: try again when the machine is idle")
+    raise StateError("the lists change too fast to be walked: try again when the machine is idle")
+
+
+def list_count(m: Machine, head: ListHead, limit: int) -> int:
+    """Entries on a list of a running machine."""
+    return len(walk_running(m, head, limit))
 
 
 # --- out ---

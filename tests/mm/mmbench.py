@@ -33,6 +33,7 @@ from emu.mm.disk import disk_round
 from emu.mm.memcontrol import set_memcg_limit
 from emu.mm.page_io import writepage
 from emu.mm.seams import page_mkclean
+from emu.zone.board import Board
 from emu.zone.boot import Shape
 from emu.zone.mm_types import (
     ADDRESS_SPACE_SIZE,
@@ -46,6 +47,7 @@ from emu.zone.mm_types import (
     Vm,
 )  # fmt: skip
 from emu.zone.mmzone import MAX_NR_ZONES, NR_LRU_LISTS, Cpu, Lruvec, Machine, Node
+from emu.zone.page import PG_writeback
 from emu.zone.sched import Task, user_task
 from emu.zone.snapshot import pageset_of, view, walk
 from emu.zone.vmstat import fold_node, fold_zone
@@ -131,6 +133,10 @@ class MmBench(Bench):
     def __getattr__(self, name: str) -> Any:
         function = getattr(mm, name)
         return lambda *args, cpu=0: function(self.m, self.cpu(cpu), *args)
+
+    def __init__(self, board: Board) -> None:
+        super().__init__(board)
+        self.idle = Happened()
 
     @property
     def vm(self) -> Vm:
@@ -248,6 +254,14 @@ class MmBench(Bench):
         sizes = self.lruvec(memcg, nid).lru_zone_size
         return [sum(sizes[z * NR_LRU_LISTS + lru] for z in range(MAX_NR_ZONES)) for lru in range(NR_LRU_LISTS)]
 
+    def written(self, pfn: int) -> None:
+        """Wait until the disk has written a page and has nothing left to do. A completion holds the page for a moment
+        after it woke who waits, and what it rotates stays in its party's pagevec until the queue is empty."""
+        self.wait_on_page_bit(pfn, PG_writeback)
+        for _ in range(2):  # a round without work may have begun before
+            self.idle.clear()
+            assert self.idle.wait(60)
+
     @contextlib.contextmanager
     def disk(self) -> Iterator[None]:
         """The disk works meanwhile, in a thread: it takes no time."""
@@ -257,7 +271,8 @@ class MmBench(Bench):
 
         def serve() -> None:
             while not over.is_set():
-                disk_round(self.m, self.cpu(party))
+                if not disk_round(self.m, self.cpu(party)):
+                    self.idle.set()
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -18,7 +18,7 @@ from emu.zone.mm_types import (
     VM_SHARED,
     VM_WRITE,
 )  # fmt: skip
-from emu.zone.page import PG_active, PG_dirty, PG_swapcache, PG_table, PG_uptodate, PG_writeback
+from emu.zone.page import PG_active, PG_dirty, PG_swapcache, PG_table, PG_uptodate
 from emu.zone.validate_mm import World
 from tests.bench import two_zones
 from tests.mm.mmbench import MmBench, Thread, io_write, mm_bench, set_memcg_limit
@@ -50,7 +50,7 @@ def swap_out(b: MmBench, mm_id: int, slot: int) -> int:
     assert b.try_to_unmap(pfn, 0)
     assert b.clear_page_dirty_for_io(pfn)
     assert io_write(b.m, b.cpu(), pfn) == 0
-    b.wait_on_page_bit(pfn, PG_writeback)
+    b.written(pfn)
     return int(b.pte(mm_id, slot).value) >> PTE_SHIFT
 
 
@@ -298,7 +298,7 @@ def test_tmpfs_goes_to_swap_and_comes_back() -> None:
         b.lock_page(pfn)
         assert b.clear_page_dirty_for_io(pfn)
         assert io_write(b.m, b.cpu(), pfn) == 0
-        b.wait_on_page_bit(pfn, PG_writeback)
+        b.written(pfn)
         assert b.slot(file, 0).value & 3 == 3
         assert (b.node_stat("nr_shmem"), b.file_of(file).nrpages) == (0, 0)
         mm_id = b.space(4, VM_WRITE | VM_SHARED, file)
@@ -321,7 +321,7 @@ def test_truncated_tmpfs_gives_its_swap_back() -> None:
         b.lock_page(pfn)
         b.clear_page_dirty_for_io(pfn)
         io_write(b.m, b.cpu(), pfn)
-        b.wait_on_page_bit(pfn, PG_writeback)
+        b.written(pfn)
         assert b.vm.swap.inuse_pages == 1
         assert b.remove_file(file) == 0
         assert (b.vm.swap.inuse_pages, in_use(b)) == (0, 0)

@@ -16,7 +16,7 @@ from emu.zone.mm_types import (
     VM_SHARED,
     VM_WRITE,
 )  # fmt: skip
-from emu.zone.page import PG_dirty, PG_mlocked, PG_swapbacked, PG_swapcache, PG_writeback
+from emu.zone.page import PG_dirty, PG_mlocked, PG_swapbacked, PG_swapcache
 from tests.mm.mmbench import MmBench, io_write, mkclean, mm_bench
 
 MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS = 0, 1, 2
@@ -187,7 +187,7 @@ def test_page_that_is_written_out_twice_is_written_once() -> None:
         b.lock_page(pfn)
         assert b.clear_page_dirty_for_io(pfn)
         assert io_write(b.m, b.cpu(), pfn) == 0
-        b.wait_on_page_bit(pfn, PG_writeback)
+        b.written(pfn)
         b.lock_page(pfn)
         assert not b.clear_page_dirty_for_io(pfn)
         b.unlock_page(pfn)

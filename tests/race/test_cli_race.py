@@ -109,6 +109,13 @@ def test_reports_and_the_schedule_are_written(emu: Emu, tmp_path: Path) -> None:
     assert line.strip().encode() in (tmp_path / "r.pftrace").read_bytes(), "the command that replays it"
 
 
+def test_depth_is_the_preemptions_that_pct_plans_and_one(emu: Emu) -> None:
+    """Of cpu0's and cpu1's two operations each, one runs to its end before the other begins where none is planned."""
+    args = ("run", LOOP, "--strategy", "pct", "--schedules", "200", "--json")
+    assert not emu(*args, "--depth", "1").data["found"]
+    assert emu(*args, "--depth", "2").data["found"]
+
+
 def test_full_folds_nothing(emu: Emu) -> None:
     assert "... the same 4 more times" in emu("run", LOOP).out
     assert "..." not in emu("run", LOOP, "--full").out
@@ -184,6 +191,16 @@ def test_a_schedule_comes_from_a_file_or_from_stdin(emu: Emu, schedule: str, tmp
     (tmp_path / "s").write_text(f"# found yesterday\n\n{schedule}\n")
     for done in (emu("replay", "s", "--file", MINE), emu("replay", "-", "--file", MINE, stdin=schedule)):
         assert done.status == 1 and "highatomic-counted" in done.out
+
+
+@pytest.mark.parametrize("how", ["replay", "minimize"])
+def test_a_schedule_is_written_down_whole(emu: Emu, how: str, tmp_path: Path) -> None:
+    schedule = emu("run", LOOP, "--json").data["schedule"]
+    folded = emu(how, schedule, "--file", MINE, "--report", "r.html", "--report", "r.json")
+    whole = emu(how, schedule, "--file", MINE, "--full")
+    assert "..." in folded.out and "..." not in whole.out.partition("next: ")[0]
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["scenario"] == "LOOP" and "<!doctype html>" in (tmp_path / "r.html").read_text()
 
 
 def test_the_same_schedule_with_the_fix_is_fine(emu: Emu, schedule: str) -> None:
@@ -329,6 +346,76 @@ def test_a_broken_file_is_one_line(emu: Emu, tmp_path: Path) -> None:
     refused(emu("run", "gone.py"), "gone.py: SystemExit")
     (tmp_path / "empty.py").write_text("")
     refused(emu("show", "empty.py"), "has no SCENARIOS")
+
+
+MISTAKES = {
+    "programs=None": "programs and irqs are dicts",
+    "programs={'cpu0': (free,)}": "programs['cpu0'] is no tuple of operations",
+    "programs={'cpu0': free(0)}": "programs['cpu0'] is no tuple of operations",
+    "irqs={'cpu0': free(0)}": "irqs['cpu0'] is no tuple of tuples of operations",
+    "irqs={'cpu0': (free(0),)}": "irqs['cpu0'] is no tuple of tuples of operations",
+    "id='two words'": "an id is one word",
+    "invariants=('sound',)": "invariants is no tuple of Invariant",
+    "kind='odd'": "kind 'odd'",
+    "status='lost'": "status 'lost'",
+    "switch='R999'": "switch 'R999': the model has none of that name",
+    "setup=5": "setup is no function",
+    "setup=lambda w: {}['gone']": "setup: mine.py:6: KeyError: 'gone'",
+    "setup=lambda w: w.run(free(10**9))": "free(slot=1000000000): slot 1000000000: this machine has 0 to 63",
+    "programs={'cpu0': (free(0, order=11),)}": "order 11: this machine has 0 to 10",
+    "max_steps=0": "max_steps 0: 1 to ",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_scenario_that_cannot_be_is_one_line(emu: Emu, tmp_path: Path, mistake: str) -> None:
+    fields = {"id": "'MINE'", "title": "'mine'", "story": "''", "shape": "small()", "programs": "{'cpu0': (free(0),)}"}
+    fields["invariants"] = "()"
+    name, _, value = mistake.partition("=")
+    fields[name] = value
+    lines = [
+        "from emu.race.ops_pages import free",
+        "from emu.race.scenario import Scenario, small",
+        "",
+        "",
+        "MINE = Scenario(",
+        "    " + ", ".join(f"{name}={value}" for name, value in fields.items()),
+        ")",
+        "SCENARIOS = (MINE,)",
+    ]
+    (tmp_path / "mine.py").write_text("\n".join(lines) + "\n")
+    refused(emu("run", "mine.py"), MISTAKES[mistake])
+
+
+# --- prove and datarace: begin again in instrumented mode -------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_prove_says_what_is_otherwise(run_emu: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    done = run_emu("race", "prove", LOOP, "--seed", "3", "-q", mode="instrumented")
+    assert done.returncode == 0 and done.stdout.startswith("seed 3\n")
+    assert "1 scenarios, all as they say" in done.stdout
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from tests.race.planted import LOOP\nSCENARIOS = (LOOP.named(id='MINE', kind='deadlock', preemptions=2),)\n"
+    )
+    done = run_emu("race", "prove", str(mine), "-q", mode="instrumented")
+    assert done.returncode == 1 and "livelock, not deadlock  1 preemptions, not 2" in done.stdout
+    assert "1 scenarios, not as they say: MINE" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_data_races_are_printed_as_kcsan_does(run_emu: Callable[..., CompletedProcess[str]]) -> None:
+    """Once each, whichever of the two came first."""
+    done = run_emu("race", "datarace", "R13", "-q", mode="instrumented")
+    heads = [line for line in done.stdout.splitlines() if line.startswith("BUG: KCSAN: data-race in ")]
+    assert done.returncode == 1 and f"seed 1: {len(heads)} data races in R13" in done.stdout
+    pairs = [frozenset(line.split(" in ")[1].split(" / ")) for line in heads]
+    assert frozenset(("free_pcppages_bulk", "pageset_update")) in pairs and len(set(pairs)) == len(pairs)
+    data = json.loads(run_emu("race", "datarace", "R13", "-q", "--json", mode="instrumented").stdout)
+    assert len(data["races"]) == len(heads) and data["complete"] and data["next"] == "emu race show R13"
 
 
 # --- other races' switches --------------------------------------------------------------------------------------------

@@ -7,13 +7,11 @@ skip an actor: Emmi, Qadeer, Rakamaric). What a bound leaves out sets ``Plan.cut
 come to its end exhaustive.
 """
 
-from emu.race.plan import Plan
+from emu.race.plan import MAX_ACTORS, Plan
 from shm.baton import MAX_STEPS, Baton, fallback, lowest
 from shm.core import core
 
 __all__ = ["choose_exhaustive", "next_exhaustive"]
-
-ACTORS = 63
 
 
 @core
@@ -24,7 +22,7 @@ def delay_of(b: Baton, first: int, actor: int) -> int:
     while at != actor:
         if b.enabled >> at & 1 != 0:
             skipped += 1
-        at = (at + 1) % ACTORS
+        at = (at + 1) % MAX_ACTORS
     return skipped
 
 
@@ -66,7 +64,6 @@ def choose_exhaustive(b: Baton, plan: Plan) -> int:
         node.enabled = b.enabled
         node.current = b.current
         node.step = b.steps
-        node.spent = plan.delays
         node.chosen = first
         node.todo = allowed(b, plan, first) & ~(1 << first)
     plan.at_node += 1

@@ -8,6 +8,7 @@ kswapd_order``, or the same lock), not by what they access.
 """
 
 from emu.race.plan import MAX_ACTORS, Plan, random_bits, variable_of
+from emu.race.strategies.pct import highest
 from shm.baton import SEAT_WAITS_CLEAR, Baton, stand_of
 from shm.core import core
 
@@ -33,10 +34,7 @@ def touches(b: Baton, plan: Plan, actor: int) -> int:
 @core
 def choose_pos(b: Baton, plan: Plan) -> int:
     """The event with the highest priority; those that race with it get new ones, and so does its actor's next."""
-    best = -1
-    for actor in range(MAX_ACTORS):
-        if b.enabled >> actor & 1 != 0 and (best < 0 or plan.priority[actor] > plan.priority[best]):
-            best = actor
+    best = highest(b, plan)
     what = touches(b, plan, best)
     for actor in range(MAX_ACTORS):
         if b.enabled >> actor & 1 != 0 and (actor == best or touches(b, plan, actor) == what):
