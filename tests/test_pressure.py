@@ -5,8 +5,10 @@ from itertools import pairwise
 import pytest
 
 from emu.config import ConfigError, make_config
-from emu.machine import Machine
-from emu.run import WorkloadRun
+from emu.machine import Machine, MachineError
+from emu.run import MAX_PARTS, WorkloadRun
+from emu.workload.catalogue import WORKLOADS, shares
+from emu.zone.event import EV_OOM_KILL, EV_OOM_PANIC
 from emu.zone.init_vm import vm_of
 from emu.zone.page import PG_swapcache
 from emu.zone.snapshot import mem_map
@@ -38,7 +40,7 @@ def test_filecache_is_reclaimed_by_kswapd_without_a_kill() -> None:
 
 def test_hog_without_swap_is_killed_and_with_swap_is_swapped() -> None:
     assert _pressed("hog", fill=1.2)["oom_kill"] > 0
-    counts = _pressed("hog", fill=1.2, swap="64M")
+    counts = _pressed("hog", fill=1.2, swap="64M", operations=600_000)
     assert counts["pswpout"] > 500 and counts["pswpin"] > 100
     assert counts["unevictable_pgs_mlocked"] > 0
 
@@ -93,8 +95,32 @@ def test_a_part_that_wants_most_of_the_memory_keeps_to_its_slots(fill: float) ->
         work.machine.stop()
 
 
-def test_parts_of_unequal_size_stay_apart() -> None:
-    _pressed("bulk,network")
+KERNEL = [name for name, work in WORKLOADS.items() if not work.tasks and not work.file]
+
+
+@pytest.mark.parametrize("workload", ["bulk,network", ",".join(KERNEL[:MAX_PARTS]), *KERNEL])
+@pytest.mark.parametrize("cpus", [1, 8])
+def test_what_cannot_be_killed_leaves_the_machine_some_memory(workload: str, cpus: int) -> None:
+    """A workload of the kernel's own pages doesn't panic a machine, however small and with however many CPUs."""
+    assert _pressed(workload, cpus=cpus, operations=20_000).get("oom_kill", 0) == 0
+
+
+@pytest.mark.parametrize("parts", [[name, *KERNEL[:7]] for name in WORKLOADS if name not in KERNEL])
+def test_workloads_together_want_no_more_than_there_is(parts: list[str]) -> None:
+    part = shares(parts)
+    assert part.keys() == set(parts) and sum(part.values()) <= 1.0001
+    assert sum(part[name] for name in parts if name in KERNEL) <= 0.8001
+    assert shares(["bulk", "network"]) == {"bulk": 0.5, "network": 0.1}
+
+
+def test_a_panic_is_said_once() -> None:
+    config = make_config({"cpus": 4, "memory": "32M", "workload": "rand", "fill": 4.0, "operations": 60_000}, "test")
+    told: list[int] = []
+    with WorkloadRun(config) as work:
+        work.machine.on_report = lambda event: told.append(int(event["kind"]))
+        with pytest.raises(MachineError, match="System is deadlocked on memory"):
+            work.run()
+    assert (told.count(EV_OOM_KILL), told.count(EV_OOM_PANIC)) == (1, 1)
 
 
 def test_all_together() -> None:

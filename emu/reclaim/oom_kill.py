@@ -206,7 +206,8 @@ def kills_allocating_task(m: Machine, cpu: Cpu, oc: OomControl) -> bool:
 @core(cold=True)
 def out_of_memory(m: Machine, cpu: Cpu, oc: OomControl) -> bool:
     """``mm/oom_kill.c:out_of_memory() (5.10)``: true when memory is on its way. The caller holds ``oom_lock``."""
-    if vm_at(m, m.vm).oom_killer_disabled != 0:
+    vm = vm_at(m, m.vm)
+    if vm.oom_killer_disabled != 0 or vm.panicked != 0:  # who goes on after panic() only finishes what it began
         return False
     if let_die(m, cpu, task_at(m, cpu.current), S_OWN):
         return True

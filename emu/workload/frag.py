@@ -1,6 +1,7 @@
 """``frag``: break memory into pieces, then ask for large ones."""
 
 from emu.workload.run import Run, breathe, give_back, random_below, take
+from emu.zone.gfp import __GFP_RETRY_MAYFAIL
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import entry
 
@@ -10,7 +11,10 @@ LARGE_ORDERS = 9
 
 @entry
 def frag(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
-    """A slice: fill with single pages, free a random half, try orders 1 to 9 in turn, free all, again."""
+    """A slice: fill with single pages, free a random half, ask for as much in orders 1 to 9, free all, again.
+
+    Nobody is killed for a large block.
+    """
     done = 0
     while done < budget:
         if run.phase == FILL:
@@ -20,6 +24,7 @@ def frag(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
         elif run.phase == HOLES:
             if run.held <= run.position:
                 run.phase = LARGE
+                run.room = run.want - run.held
                 run.position = 0
             else:
                 give_back(m, cpu, run, random_below(run, run.held))
@@ -27,7 +32,9 @@ def frag(m: Machine, cpu: Cpu, run: Run, budget: int) -> int:
             if run.position >= LARGE_ORDERS * 16 or run.held >= run.nr_slots:
                 run.phase = CLEAR
             else:
-                take(m, cpu, run, run.gfp, 1 + run.position % LARGE_ORDERS)
+                order = 1 + run.position % LARGE_ORDERS
+                if 1 << order <= run.room and take(m, cpu, run, run.gfp | __GFP_RETRY_MAYFAIL, order):
+                    run.room -= 1 << order
                 run.position += 1
         elif run.held == 0:
             run.phase = FILL

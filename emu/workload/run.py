@@ -45,6 +45,7 @@ class Run(Struct):
     phase: int = i64()
     position: int = i64()
     held: int = i64()  # slots in use
+    room: int = i64()  # pages that frag may still take in large blocks
     mm: int = i32()  # of its present process; 0: none
     turn: int = i32()
     # results
