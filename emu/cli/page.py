@@ -117,6 +117,19 @@ def check_page(path: Path) -> None:
         raise UsageError(f"{path}: {err.strerror}") from err
 
 
+def write_charts(path: Path | None, page: Callable[[], str]) -> tuple[dict[str, str], list[str]]:
+    """A page of charts, if one was asked for, whole or not at all: its name for ``--json``, and the line that says so.
+
+    For commands of many machines, which can't be shown one by one.
+    """
+    from emu.report import write_whole
+
+    if path is None:
+        return {}, []
+    write_whole(path, page())
+    return {"page": str(path)}, [f"page: {path}"]
+
+
 def explained(text: str) -> Explained | None:
     """What ``emu explain`` says of a report; None where it has nothing to say."""
     from emu.explain import DumpError, as_text, explain, read_dumps

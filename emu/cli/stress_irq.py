@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from emu.cli.again import begin_again_in
 from emu.cli.common import Boots, Cpus, Json, Memory, Quiet, Sysctls, UsageError, config_of, print_result
+from emu.cli.page import PageFile, PageOption, facts_of
 from emu.cli.stress import stress
 
 if TYPE_CHECKING:
+    from emu.run import WorkloadRun
     from emu.stress.irq import IrqReport
     from emu.stress.unsafe import UnsafeReport
 
@@ -30,7 +33,7 @@ def irq(
     unsafe: Annotated[
         str, typer.Option(metavar="NAME", help="no-irqsave: switching interrupts off has no effect.")
     ] = "",
-    as_json: Json = False, quiet: Quiet = False,
+    report: PageOption = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Interrupt CPUs that allocate, at any instruction.
 
@@ -43,6 +46,8 @@ def irq(
 
     if unsafe and unsafe not in UNSAFE:
         raise UsageError(f"--unsafe {unsafe}: not one of {', '.join(UNSAFE)}")
+    if report and unsafe:
+        raise UsageError("--report: is of one machine; --unsafe breaks several")
     rates = {**RATES, **dict(_rate(text, RATES) for text in rate or ())}
     config = config_of(None, cpus, memory, None, sysctl, boot, workload=workload, duration=duration, seed=seed)
     if unsafe:  # corrupt lists are noticed in checked mode only
@@ -52,11 +57,33 @@ def irq(
         broken = stress_unsafe(config, rates=rates, unsafe=unsafe, told=told)
         print_result(as_json, broken.as_dict(), _unsafe_lines(broken), "emu stress irq    # with it")
         raise typer.Exit(1 if broken.examples else 0)
-    report = stress_irq(config, rates=rates, told=told)
+    page, said = PageFile(report), list[str]()
+
+    def watch(work: WorkloadRun) -> Callable[[], None] | None:
+        return page.watch(work.machine, work.parts_by_cpu(), work.failed)
+
+    def after(work: WorkloadRun, found: IrqReport) -> None:
+        title = f"emu stress irq: {config.workload} on {config.cpus} CPUs"
+        wrong = [*found.problems, *([f"{found.lost_pages} pages lost"] if found.lost_pages else [])]
+        ended = found.broken[-1] if found.broken else ""
+        said.extend(page.write(work.machine, title, facts_of(config), totals(found), wrong, ended=ended))
+
+    found = stress_irq(config, rates=rates, told=told, watch=watch, after=after)
     follow = "emu stress irq --unsafe no-irqsave    # what local_irq_save() is for"
-    print_result(as_json, report.as_dict(), _lines(report), follow)
-    if not report.consistent:
+    print_result(as_json, found.as_dict() | page.named, [*_lines(found), *said], follow)
+    if not found.consistent:
         raise typer.Exit(1)
+
+
+def totals(report: IrqReport) -> dict[str, Any]:
+    """What came in, for the page."""
+    off = report.irqs_off
+    return {
+        "operations": report.ops, "seconds": report.seconds, "interrupts that came in": report.delivered,
+        "deferred, since they were off": report.deferred, "ticks": report.ticks, "packets": report.packets,
+        "packets dropped": report.dropped, "interrupts off, p99 (ns)": off.p99, "longest (ns)": off.longest,
+        "at": report.longest_at, "pages lost": report.lost_pages,
+    } | {f"landed in {name}": n for name, n in report.landed.items()}  # fmt: skip
 
 
 def _rate(text: str, known: dict[str, float]) -> tuple[str, float]:

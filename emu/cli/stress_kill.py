@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emu.cli.common import Json, Quiet, Stoppable, print_result
+from emu.cli.page import PageOption, check_page, write_charts
 from emu.cli.stress import stress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def kill(
         str, typer.Option(metavar="NAME[,NAME...]", help="What the CPUs do meanwhile: bulk, mixed, ... or several.")
     ] = "bulk",
     memory: Annotated[str, typer.Option("--memory", "--mem", metavar="SIZE", help="Memory of the machine.")] = "64M",
-    as_json: Json = False, quiet: Quiet = False,
+    report: PageOption = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Kill CPU processes at random instants.
 
@@ -34,17 +35,21 @@ def kill(
     from emu.live import CompileProgress, console
     from emu.programs import load_all
     from emu.stress.kill import stress_kill
+    from emu.stress.page_kill import page
 
     silent = quiet or as_json
+    if report is not None:
+        check_page(report)
     load_all(CompileProgress(silent))
     with Stoppable():
-        report = stress_kill(
+        found = stress_kill(
             kills, cpus=cpus, seed=seed, workload=workload, memory=memory,
             told=(lambda _: None) if silent else console.print,
         )  # fmt: skip
     again = f"emu stress kill -n {kills} --cpus {cpus} --seed {seed + 1} --workload {workload} --mem {memory}"
-    print_result(as_json, {**dataclasses.asdict(report), "ok": report.ok}, lines_of(report), again)
-    if not report.ok:
+    named, said = write_charts(report, lambda: page(found))
+    print_result(as_json, {**dataclasses.asdict(found), "ok": found.ok, **named}, [*lines_of(found), *said], again)
+    if not found.ok:
         raise typer.Exit(1)
 
 

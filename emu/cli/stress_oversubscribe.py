@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from emu.cli.common import Boots, Json, Memory, Quiet, Sysctls, UsageError, config_of, print_result
+from emu.cli.page import PageOption, check_page, write_charts
 from emu.cli.stress import stress
 
 
@@ -22,7 +23,7 @@ def oversubscribe(
     duration: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for each count.")] = 4.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the workload.")] = 1,
     no_park: Annotated[bool, typer.Option("--no-park", help="Waiters spin and never sleep.")] = False,
-    as_json: Json = False, quiet: Quiet = False,
+    page_file: PageOption = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run many more CPUs than the host has cores.
 
@@ -32,10 +33,13 @@ def oversubscribe(
     from rich.table import Table
 
     from emu.stress.oversubscribe import COUNTS, stress_oversubscribe
+    from emu.stress.page_oversubscribe import page
 
     wanted = counts or list(COUNTS)
     if bad := [n for n in wanted if not 1 <= n <= 256]:
         raise UsageError(f"{bad[0]} CPUs: give counts from 1 to 256")
+    if page_file is not None:
+        check_page(page_file)
     config = config_of(None, max(wanted), memory, None, sysctl, boot, workload=workload, duration=duration, seed=seed)
     told = (lambda _: None) if quiet or as_json else (lambda text: typer.echo(text, err=True))
     report = stress_oversubscribe(config, counts=wanted, park=not no_park, told=told)
@@ -52,6 +56,7 @@ def oversubscribe(
     lines = [f"seed {seed}, {workload}, {memory}, {duration:g} s each, {report.cores} cores, waiters {parking}",
              "validate: " + ("clean" if not report.problems else "; ".join(report.problems[:5]))]  # fmt: skip
     follow = "emu stress oversubscribe 64 --no-park    # the same without parking" if report.parking else ""
-    print_result(as_json, report.as_dict(), lines, follow)
+    named, said = write_charts(page_file, lambda: page(report))
+    print_result(as_json, report.as_dict() | named, [*lines, *said], follow)
     if report.problems:
         raise typer.Exit(1)

@@ -34,6 +34,7 @@ __all__ = ["RATES", "UNSAFE", "IrqReport", "stress_irq"]
 RATES = {"net": 20.0, "timer": 2.0, "ipi": 1.0} if INTERPRETED else {"net": 2000.0, "timer": 250.0, "ipi": 50.0}
 UNSAFE = ("no-irqsave",)
 TOP = 12
+Watch = Callable[[WorkloadRun], Callable[[], None] | None]
 UNSAFE_LOCKUP_S = 20.0 if INTERPRETED else 2.0
 
 
@@ -74,9 +75,14 @@ class IrqReport:
 
 def stress_irq(
     config: MachineConfig | None = None, *, rates: Mapping[str, float] = RATES, unsafe: str = "",
-    told: Callable[[str], None] = lambda _: None,
+    told: Callable[[str], None] = lambda _: None, watch: Watch = lambda _: None,
+    after: Callable[[WorkloadRun, IrqReport], None] = lambda *_: None,
 ) -> IrqReport:  # fmt: skip
-    """Run a workload under interrupts. ``unsafe`` wants checked mode, where corrupt lists are noticed at once."""
+    """Run a workload under interrupts. ``unsafe`` wants checked mode, where corrupt lists are noticed at once.
+
+    ``watch`` gets the run before it begins and returns what is to be called meanwhile; ``after`` gets it, and the
+    report, while the machine's memory is still there.
+    """
     config = config or make_config({"cpus": 2, "memory": "256M", "duration": 3.0}, "stress irq")
     config = config.model_copy(update={"irq_stat": True})
     if unsafe and unsafe not in UNSAFE:
@@ -99,10 +105,11 @@ def stress_irq(
             work.post(sum(config.node_bytes()) >> 12)
         if unsafe:
             work.machine.soft_lockup_s = UNSAFE_LOCKUP_S
+        tick = watch(work)
         with InterruptSource(m, rates, config.seed) as source:
             try:
-                report = work.run()
-                ops, seconds = report.ops, report.seconds
+                done = work.run(tick)
+                ops, seconds = done.ops, done.seconds
             except MachineError as err:
                 broken += [*autopsy(work.machine, symbols), str(err)]
                 ops = work.done()
@@ -115,13 +122,15 @@ def stress_irq(
             problems = validate(m)
         lost = free - nr_free_pages(m) if not broken else 0
         longest = max(stats, key=lambda s: s.time.longest)
-        return IrqReport(
+        report = IrqReport(
             config.model_dump(mode="json"), dict(rates), unsafe, MODE, seconds, ops, ops / seconds if seconds else 0.0,
             sent, sum(s.signals for s in stats), sum(s.deferred for s in stats), sum(c.irq_entries for c in cpus),
             sum(c.ticks for c in cpus), sum(c.rx_next for c in cpus), sum(c.rx_dropped for c in cpus),
             summary_of([s.histogram for s in stats]), site_name(longest.longest_site), _landed(stats, symbols), lost,
             problems, broken,
         )  # fmt: skip
+        after(work, report)
+        return report
 
 
 def _entry(function: Any) -> Entry:

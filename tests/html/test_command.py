@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from emu.stress import page_kill
+from emu.stress.kill import KillReport
+
 RunEmu = Callable[..., "CompletedProcess[str]"]
 SMALL = ("--cpus", 2, "--memory", "48M", "-q")
 
@@ -19,7 +22,10 @@ def data_of(page: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("command", [("run",), ("stress", "lock"), ("stress", "slowpath")])
+@pytest.mark.parametrize(
+    "command",
+    [("run",), *(("stress", name) for name in ("lock", "slowpath", "irq", "oversubscribe")), ("stress", "kill")],
+)
 @pytest.mark.parametrize(
     ("path", "why"),
     [
@@ -34,7 +40,8 @@ def test_what_cannot_be_written_is_said_before_the_run(
     run_emu: RunEmu, tmp_path: Path, command: tuple[str, ...], path: str, why: str
 ) -> None:
     (tmp_path / "dir.html").mkdir()
-    done = run_emu(*command, "--duration", 60, "--report", path, timeout=30)
+    long = ("--kills", 1000) if command[-1] == "kill" else ("--duration", 60)
+    done = run_emu(*command, *long, "--report", path, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"emu: {why}\n")
     assert [each.name for each in tmp_path.iterdir()] == ["dir.html"]
 
@@ -96,3 +103,49 @@ def test_stress(run_emu: RunEmu, tmp_path: Path) -> None:
     report, data = json.loads(done.stdout), data_of(tmp_path / "slow.html")
     assert sum(data["marks"]["failed allocation"]) == report["total"]["failures"]["failed"]
     assert data["slowpath"]["slowpaths"] >= report["total"]["slow"] > 0
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_stress_irq(run_emu: RunEmu, tmp_path: Path) -> None:
+    done = run_emu("stress", "irq", *SMALL, "--duration", 0.5, "--report", "page.html")
+    assert done.returncode == 0 and "\npage: page.html\n" in done.stdout, done.stderr
+    assert 5 < len(data_of(tmp_path / "page.html")["t"]) <= 201
+    text = (tmp_path / "page.html").read_text()
+    assert "interrupts that came in" in text and "validate: clean" in text
+    done = run_emu("stress", "irq", "--unsafe", "no-irqsave", "--report", "page.html")
+    assert (done.returncode, done.stderr) == (2, "emu: --report: is of one machine; --unsafe breaks several\n")
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_stress_of_many_machines_has_charts(run_emu: RunEmu, tmp_path: Path) -> None:
+    done = run_emu("stress", "oversubscribe", 1, 4, "--memory", "64M", "--duration", 0.2, "-q", "--report", "o.html")
+    assert done.returncode == 0 and "page: o.html\n" in done.stdout, done.stderr
+    assert [point["cpus"] for point in charts_of(tmp_path / "o.html", "points")["points"]] == [1, 4]
+    done = run_emu("stress", "kill", "-n", 4, "--cpus", 2, "--mem", "32M", "-q", "--report", "k.html", "--json")
+    told, data = json.loads(done.stdout), charts_of(tmp_path / "k.html", "kills")
+    assert told.pop("page") == "k.html" and data == {name: one for name, one in told.items() if name != "next"}
+
+
+def charts_of(page: Path, name: str) -> dict[str, Any]:
+    text = page.read_text()
+    assert not re.search(r"(?:src|href)=", re.sub(r"(?<=<script)>.*?</script>", "", text, flags=re.DOTALL))
+    (found,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', text, re.DOTALL)
+    assert text.count('class="plotly-graph-div"') >= 2
+    made: dict[str, Any] = json.loads(found)
+    return made
+
+
+def test_findings_are_in_the_page() -> None:
+    """Of a kill: all that was wrong, and nothing of it can be markup."""
+    times = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "max": 4.0}
+    report = KillReport(
+        1, 2, 1 << 25, "bulk", 3, 1.0, {"runs": 3}, {"zone->lock, rmqueue_bulk:lock": 1}, 1, 2, 0, times, times, times,
+        ("kill 2 of cpu0: noticed after 5388 ms",), ("a < b",), (), ("process 7",),
+    )  # fmt: skip
+    text = page_kill.page(report)
+    for words in ("noticed late: 1", "after 5388 ms", "wrong verdicts: 1", "<li>a &lt; b</li>", "left behind: 1"):
+        assert words in text
+    assert "invariants broken" not in text.partition("<script type")[0].rpartition("</script>")[2]
+    assert "All deaths were noticed" not in text
