@@ -5,7 +5,7 @@ from emu.workload.pagefault import TABLE_GFP, USER_GFP
 from emu.workload.run import Run, breathe, give_back, random_below, take
 from emu.workload.thp import HUGE_GFP
 from emu.zone.gfp import __GFP_COMP, __GFP_RECLAIMABLE, GFP_KERNEL
-from emu.zone.mmzone import PAGEBLOCK_ORDER, Cpu, Machine
+from emu.zone.mmzone import PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Cpu, Machine
 from shm.core import core, entry
 
 SLAB_GFP = GFP_KERNEL | __GFP_COMP
@@ -13,7 +13,8 @@ SLAB_GFP = GFP_KERNEL | __GFP_COMP
 
 @core
 def mixed_alloc(m: Machine, cpu: Cpu, run: Run) -> None:
-    """70 % page faults, 15 % slabs (orders 0 to 3, a third reclaimable), 10 % packets, 4 % page tables, 1 % huge."""
+    """70 % page faults, 15 % slabs (orders 0 to 3, a third reclaimable), 10 % packets, 4 % page tables, 1 % huge where
+    there is room for several."""
     kind = random_below(run, 100)
     if kind < 70:
         take(m, cpu, run, USER_GFP, 0)
@@ -24,7 +25,7 @@ def mixed_alloc(m: Machine, cpu: Cpu, run: Run) -> None:
         take(m, cpu, run, PACKET_GFP, random_below(run, 4))
     elif kind < 99:
         take(m, cpu, run, TABLE_GFP, 0)
-    else:
+    elif PAGEBLOCK_NR_PAGES <= run.want >> 3:
         take(m, cpu, run, HUGE_GFP, PAGEBLOCK_ORDER)
 
 

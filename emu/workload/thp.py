@@ -20,7 +20,7 @@ def thp_step(m: Machine, cpu: Cpu, run: Run, limit: int) -> None:
         run.position = run.held * PAGEBLOCK_NR_PAGES >> 1
         return
     gfp = MADVISED_GFP if random_below(run, 4) == 0 else HUGE_GFP
-    if take(m, cpu, run, gfp, PAGEBLOCK_ORDER):
+    if run.position + PAGEBLOCK_NR_PAGES <= limit and take(m, cpu, run, gfp, PAGEBLOCK_ORDER):
         run.position += PAGEBLOCK_NR_PAGES
         return
     for _ in range(FALLBACK_PAGES):
