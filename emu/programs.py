@@ -13,11 +13,12 @@ from emu.mm.memory_hotplug import HOTPLUG_ENTRIES
 from emu.race.players import RACE_ENTRIES
 from emu.reclaim import contig, direct, node_reclaim, oom_exit, oom_kill, oom_memcg
 from emu.reclaim.ctl import CTL_ENTRIES
-from emu.workload import driven_ops, replay_ops, script
+from emu.workload import driven_ops, replay_ops
 from emu.workload.catalogue import WORKLOAD_ENTRIES
 from emu.workload.command import COMMAND_ENTRIES
 from emu.workload.irq_source import IRQ_SOURCE_ENTRIES
 from emu.workload.pressure_bench import PRESSURE_ENTRIES
+from emu.workload.script_run import run_free, run_ordered
 from emu.workload.watermark import WATERMARK_ENTRIES
 from emu.zone.boot import BOOT_ENTRIES
 from emu.zone.sysctl import SYSCTL_ENTRIES
@@ -36,7 +37,7 @@ BODIES = (
 ENTRIES: tuple[Entry, ...] = as_entries(
     *BOOT_ENTRIES, *PROCESS_ENTRIES, *DAEMON_ENTRIES, *CTL_ENTRIES, *SYSCTL_ENTRIES,
     *HOTPLUG_ENTRIES, *cpu_hotplug.HOTPLUG_ENTRIES, *CMA_ENTRIES, create_file, *IRQ_ENTRIES, *IRQ_SOURCE_ENTRIES,
-    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, *WATERMARK_ENTRIES, script.run_ordered, script.run_free,
+    *COMMAND_ENTRIES, *WORKLOAD_ENTRIES, *PRESSURE_ENTRIES, *WATERMARK_ENTRIES, run_ordered, run_free,
     replay_ops.replay_slice, *RACE_ENTRIES,
 )  # fmt: skip
 

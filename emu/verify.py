@@ -14,6 +14,7 @@ from emu.config import make_config
 from emu.cpu.process import Handler
 from emu.machine import CMD_FREE_RUN, CMD_ORDERED, Machine
 from emu.workload import script as s
+from emu.workload import script_run
 from emu.workload.case import Case, Step, load_case, script_of
 from emu.workload.compare import Difference, after_differences, event_differences, result_differences
 from emu.workload.driven import driven_script
@@ -51,12 +52,12 @@ class Verdict:
 
 def _ordered(board: Board, index: int) -> int:
     """CMD_ORDERED: ops, handles, first, last, procs, mine."""
-    return int(s.run_ordered(board.m, board.cpu(index), *board.cpu(index).command_args[:6]))
+    return int(script_run.run_ordered(board.m, board.cpu(index), *board.cpu(index).command_args[:6]))
 
 
 def _free_run(board: Board, index: int) -> int:
     """CMD_FREE_RUN: ops, handles, first, last."""
-    return int(s.run_free(board.m, board.cpu(index), *board.cpu(index).command_args[:4]))
+    return int(script_run.run_free(board.m, board.cpu(index), *board.cpu(index).command_args[:4]))
 
 
 HANDLED = (s.OP_ALLOC, s.OP_FREE, s.OP_FREE_LIST)

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 import emu.programs  # noqa: F401  # the bodies of all seams, whichever test comes first
-from emu.cpu import cpu_hotplug, cpuset, free, mempolicy, page_alloc, pageset, slowpath, workqueue
+from emu.cpu import alloc_flags, cpu_hotplug, cpuset, free, mempolicy, page_alloc, pageset, workqueue
 from emu.cpu.free import free_unref_page_list
 from emu.zone import (
     bad_page,
@@ -85,7 +85,7 @@ PUBLISHED: tuple[tuple[Any, str], ...] = (
     (pageset, "drain_local_pages drain_pages_zone drain_zone_pages refresh_cpu_vm_stats rmqueue_bulk"),
     (free, "__free_pages"),
     (page_alloc, "__alloc_pages_nodemask alloc_flags_nofragment alloc_pages prepare_alloc_pages"),
-    (slowpath, "__gfp_pfmemalloc_flags gfp_to_alloc_flags"),
+    (alloc_flags, "__gfp_pfmemalloc_flags gfp_to_alloc_flags"),
     (workqueue, "drain_all_pages flush_work poll queue_work_on run_work"),
     (cpu_hotplug, "cpu_vm_stats_fold drain_pages vm_events_fold_cpu"),
 )

@@ -4,6 +4,7 @@ All branches of the slow path's control flow are here; what reclaims, compacts o
 When it begins again because memory was moved under it is in ``emu.cpu.cookies``.
 """
 
+from emu.cpu.alloc_flags import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.avoidable import count_failure
 from emu.cpu.cookies import check_retry, check_retry_zonelist, read_mems_allowed_begin, zonelist_iter_begin
 from emu.cpu.page_alloc import current_alloc_flags, get_page_from_freelist
@@ -15,21 +16,18 @@ from emu.cpu.warn_alloc import warn_alloc
 from emu.cpu.workqueue import cond_resched, drain_all_pages
 from emu.zone.deviations import R2, R2B, R23, R28, R36, deviates
 from emu.zone.event import (
-    EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC,
-    record, warn_on_once,
+    EV_SLOWPATH, WARN_ATOMIC_RECLAIM, WARN_NOFAIL_ATOMIC, WARN_NOFAIL_COSTLY, WARN_NOFAIL_MEMALLOC, record,
+    warn_on_once,
 )  # fmt: skip
 from emu.zone.gfp import (
-    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, __GFP_HIGH, __GFP_KSWAPD_RECLAIM, __GFP_MEMALLOC, __GFP_NOFAIL,
-    __GFP_NOMEMALLOC, __GFP_NORETRY, __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD,
-    ALLOC_NO_WATERMARKS, ALLOC_OOM, ALLOC_WMARK_MIN, PAGE_ALLOC_COSTLY_ORDER, PF_MEMALLOC, gfp_compaction_allowed,
+    __GFP_ATOMIC, __GFP_DIRECT_RECLAIM, __GFP_HARDWALL, __GFP_NOFAIL, __GFP_NOMEMALLOC, __GFP_NORETRY,
+    __GFP_RETRY_MAYFAIL, __GFP_THISNODE, ALLOC_CPUSET, ALLOC_HARDER, ALLOC_KSWAPD, ALLOC_OOM, PAGE_ALLOC_COSTLY_ORDER,
+    PF_MEMALLOC, gfp_compaction_allowed,
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
-from emu.zone.irq import in_interrupt
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_all_kswapds
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import (
-    MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine,
-)  # fmt: skip
+from emu.zone.mmzone import MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine
 from emu.zone.sched import (
     RESTART_ZONELIST, RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim,
 )  # fmt: skip
@@ -72,39 +70,6 @@ class Slowpath(Struct):
 
 
 slowpath_locals = OnStack(Slowpath)
-
-
-@core(cold=True)
-def gfp_to_alloc_flags(m: Machine, cpu: Cpu, gfp_mask: int) -> int:
-    """``mm/page_alloc.c:gfp_to_alloc_flags() (5.10)``: min watermark, and how far below it the request may go."""
-    task = task_at(m, cpu.current)
-    alloc_flags = ALLOC_WMARK_MIN | ALLOC_CPUSET | gfp_mask & (__GFP_HIGH | __GFP_KSWAPD_RECLAIM)
-    if gfp_mask & __GFP_ATOMIC != 0:
-        if gfp_mask & __GFP_NOMEMALLOC == 0:
-            alloc_flags |= ALLOC_HARDER
-        alloc_flags &= ~ALLOC_CPUSET
-    elif task.rt != 0 and not in_interrupt(cpu):
-        alloc_flags |= ALLOC_HARDER
-    return current_alloc_flags(m, cpu, gfp_mask, alloc_flags)
-
-
-@core(cold=True)
-def __gfp_pfmemalloc_flags(m: Machine, cpu: Cpu, gfp_mask: int) -> int:
-    """``mm/page_alloc.c:__gfp_pfmemalloc_flags() (5.10)``: may this context use the reserves?"""
-    if gfp_mask & __GFP_NOMEMALLOC != 0:
-        return 0
-    if gfp_mask & __GFP_MEMALLOC != 0:
-        return ALLOC_NO_WATERMARKS
-    task = task_at(m, cpu.current)
-    memalloc = task.process_flags & PF_MEMALLOC != 0
-    if cpu.softirq != 0 and memalloc:
-        return ALLOC_NO_WATERMARKS
-    if not in_interrupt(cpu):
-        if memalloc:
-            return ALLOC_NO_WATERMARKS
-        if tsk_is_oom_victim(task):
-            return ALLOC_OOM
-    return 0
 
 
 @core(cold=True)

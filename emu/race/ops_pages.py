@@ -8,7 +8,7 @@ from emu.compact.direct import COMPACT_PRIO_ASYNC, compact_zone_order, take_capt
 from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import __alloc_pages_nodemask
 from emu.cpu.workqueue import drain_all_pages
-from emu.mm.memory_hotplug import offline_pages
+from emu.mm.offline_pages import offline_pages
 from emu.mm.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from emu.mm.pagevec import put_page
 from emu.race.area import OpRecord, RaceArea

@@ -7,7 +7,7 @@ from emu.cpu.page_alloc import __alloc_pages_nodemask, alloc_pages
 from emu.cpu.pageset import drain_local_pages, refresh_cpu_vm_stats
 from emu.mm.filemap import create_file
 from emu.mm.memory import touch
-from emu.mm.memory_hotplug import offline_pages
+from emu.mm.offline_pages import offline_pages
 from emu.mm.mmap import mm_create, mmap
 from emu.mm.page_cache import find_or_create_page
 from emu.mm.page_lock import unlock_page

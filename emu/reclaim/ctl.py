@@ -6,12 +6,13 @@ the core, so that what a request does is done by a CPU, under the locks, while a
 
 from emu.compact.kcompactd import compact_nodes
 from emu.cpu.cpuset import (
-    cpuset_attach, cpuset_create, cpuset_destroy, cpuset_hotplug, cpuset_own_mems, cpuset_set_flag,
-    cpuset_set_mems,
+    cpuset_attach, cpuset_create, cpuset_destroy, cpuset_hotplug, cpuset_own_mems, cpuset_set_flag, cpuset_set_mems,
 )  # fmt: skip
 from emu.cpu.mempolicy import set_mempolicy_of
 from emu.mm.memcontrol import set_memcg_limit
-from emu.mm.memory_hotplug import MEM_OFFLINE, MEM_ONLINE, memory_notify, offline_pages, online_pages
+from emu.mm.mem_hotplug import MEM_OFFLINE, MEM_ONLINE, memory_notify
+from emu.mm.memory_hotplug import online_pages
+from emu.mm.offline_pages import offline_pages
 from emu.mm.swapon import swapoff, swapon
 from emu.mm.page_writeback import wakeup_flusher_threads
 from emu.mm.truncate import drop_pagecache
@@ -22,9 +23,7 @@ from emu.zone.gfp import GFP_KERNEL
 from emu.zone.mm_types import vm_at
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, TASK_SIZE, task_at
-from emu.zone.sysctl import (
-    COMPACT_MEMORY, DIRTY_WRITEBACK_CENTISECS, DROP_CACHES, sysctl_action, sysctl_write,
-)  # fmt: skip
+from emu.zone.sysctl import COMPACT_MEMORY, DIRTY_WRITEBACK_CENTISECS, DROP_CACHES, sysctl_action, sysctl_write
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import DROP_SLAB
 from shm.atomic import fetch_add, futex_wake, load_acquire, store_release

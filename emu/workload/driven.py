@@ -11,12 +11,13 @@ where no other CPU's action on the same zone can come between; other CPUs' unloc
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step, listed_frees
+from emu.workload.driven_context import Alloc, Attempt, Context, fields_of, owner_of
 from emu.zone.gfp import (
     __GFP_ATOMIC,
     ALLOC_HARDER,
@@ -30,45 +31,6 @@ from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
 ATOMIC = __GFP_ATOMIC  # inside a class the name would be mangled
 NO_PAGE = (1 << 64) - 1
-Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
-
-
-def owner_of(where: Context) -> tuple[int, str]:
-    """Whose allocations nest: a task's, on whatever CPU it runs, or those of one kind of interrupt on one CPU."""
-    cpu, pid, irq = where
-    return (pid if pid and irq == "." else -1 - cpu), irq
-
-
-def fields_of(line: Line) -> dict[str, str]:
-    """``name=value`` pairs of an event."""
-    return dict(part.split("=", 1) for part in line.text.split() if "=" in part)
-
-
-@dataclass
-class _Attempt:
-    """One ``get_page_from_freelist()`` as far as it has got."""
-
-    kind: int
-    last: int  # latest event
-    cpu: int  # and where it was
-    locked: int = -1  # first event under the zone lock
-    failed: dict[int, int] = field(default_factory=dict)  # zone id -> free pages that the kernel read
-    seen: set[int] = field(default_factory=set)  # zones that failed in this pass
-    nofragment: bool = False
-    boosted: bool = False
-    flags: int = -1
-    lru: list[Step] = field(default_factory=list)
-
-
-@dataclass
-class _Alloc:
-    """One ``__alloc_pages_nodemask()`` in progress."""
-
-    enter: dict[str, str]
-    attempt: _Attempt
-    reclaiming: bool = False  # between attempts: what happens now isn't the allocator's
-    rt: bool = False
-    kind: int = d.ATTEMPT_FAST  # of its next attempt
 
 
 class DrivenScript:
@@ -77,7 +39,7 @@ class DrivenScript:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.steps: list[Step] = []
-        self.allocs: dict[tuple[int, str], list[_Alloc]] = {}
+        self.allocs: dict[tuple[int, str], list[Alloc]] = {}
         self.waiting: dict[Context, Step] = {}  # a free or drain whose place depends on the context's next event
         self.folds: dict[Context, tuple[int, int, int]] = {}  # the last zone and item folded
         self.tasks: dict[int, tuple[int, int, int, int, int]] = {}  # CPU -> context of its last attempt
@@ -224,26 +186,26 @@ class DrivenScript:
     def on_oracle_alloc_enter(self, where: Context, line: Line) -> None:
         """An allocation begins, with its fast attempt."""
         enter = fields_of(line)
-        attempt = _Attempt(d.ATTEMPT_FAST, line.seq, line.cpu, flags=int(enter["alloc_flags"], 0))
-        self.allocs.setdefault(owner_of(where), []).append(_Alloc(enter, attempt))
+        attempt = Attempt(d.ATTEMPT_FAST, line.seq, line.cpu, flags=int(enter["alloc_flags"], 0))
+        self.allocs.setdefault(owner_of(where), []).append(Alloc(enter, attempt))
 
-    def _current(self, where: Context) -> _Alloc | None:
+    def _current(self, where: Context) -> Alloc | None:
         stack = self.allocs.get(owner_of(where))
         return stack[-1] if stack else None
 
-    def _task(self, where: Context, alloc: _Alloc) -> tuple[int, ...]:
+    def _task(self, where: Context, alloc: Alloc) -> tuple[int, ...]:
         enter = alloc.enter
         victim = int(where[1] in self.victims)
         return int(enter["pflags"], 0), int(enter["mems"], 0), int(enter["irq"]), int(alloc.rt), victim
 
-    def _step(self, where: Context, alloc: _Alloc, at: int, code: int, **more: Any) -> Step:
+    def _step(self, where: Context, alloc: Alloc, at: int, code: int, **more: Any) -> Step:
         e = alloc.enter
         nid, nodemask = int(e["nid"]), int(e["nodemask"], 0)
         recorded = {"task": self._task(where, alloc), **more.pop("recorded", {})}
         order, gfp = int(e["order"]), int(e["gfp"], 0)
         return Step(at, code, where[0], order, gfp, nid=nid, nodemask=nodemask, recorded=recorded, **more)
 
-    def _end_attempt(self, where: Context, alloc: _Alloc, pfn: int, at: int) -> None:
+    def _end_attempt(self, where: Context, alloc: Alloc, pfn: int, at: int) -> None:
         """An attempt is over, without a page if ``pfn`` is -1; ``at`` is its place if it took no lock."""
         attempt = alloc.attempt
         if pfn < 0 and not attempt.failed and attempt.locked < 0:
@@ -272,8 +234,8 @@ class DrivenScript:
         return next((z["nid"] * MAX_NR_ZONES + z["zid"] for z in self.case.before["zones"]
                      if z["start_pfn"] <= pfn < z["start_pfn"] + z["spanned"]), -1)  # fmt: skip
 
-    def _next_attempt(self, where: Context, alloc: _Alloc, seq: int) -> None:
-        alloc.attempt = _Attempt(alloc.kind, seq, where[0])
+    def _next_attempt(self, where: Context, alloc: Alloc, seq: int) -> None:
+        alloc.attempt = Attempt(alloc.kind, seq, where[0])
         alloc.reclaiming = False
 
     def on_oracle_wmark_fail(self, where: Context, line: Line) -> None:

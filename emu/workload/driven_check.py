@@ -10,7 +10,7 @@ import numpy as np
 from emu.workload import driven_ops as d
 from emu.workload.case import Case, Step
 from emu.workload.compare import Difference, after_differences
-from emu.workload.driven import fields_of
+from emu.workload.driven_context import fields_of
 from emu.zone.event import EV_BUDDY_FREE, EV_EXTFRAG, EV_WAKEUP_KSWAPD, EV_ZONE_LOCKED
 from emu.zone.mmzone import ZONE_NAMES
 from emu.zone.snapshot import State

@@ -5,6 +5,7 @@ reclaim, wait, or let others run. What the allocator doesn't decide (which pages
 isolates, when kswapd sleeps) arrives as operations too. Importing this module gives ``script.do_driven`` its body.
 """
 
+from emu.cpu.alloc_flags import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.cpuset import __cpuset_node_allowed
 from emu.cpu.free import S_FREE_UNREF
 from emu.cpu.page_alloc import (
@@ -15,7 +16,6 @@ from emu.cpu.page_alloc import (
     prepare_alloc_pages,
 )  # fmt: skip
 from emu.cpu.pageset import free_unref_page_commit
-from emu.cpu.slowpath import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.task import current_gfp_context
 from emu.workload.script import OP_DRIVEN, Op, do_driven
 from emu.zone.event import trace_mm_page_alloc

@@ -58,7 +58,8 @@ from emu.zone.page import (
     PG_uptodate,
 )  # fmt: skip
 from emu.zone.sched import Task, user_task
-from emu.zone.snapshot import State, StateError, _list_in, mem_map, view
+from emu.zone.snapshot import State, StateError, mem_map, view
+from emu.zone.state_in import _list_in
 from shm.struct import address_of, record_at
 
 __all__ = ["LISTS", "fill_list", "load_lruvecs"]
@@ -92,7 +93,7 @@ class _Owned:
 
 
 def load_lruvecs(m: Machine, state: State, tasks: Sequence[RecordedTask] = ()) -> None:
-    """Put the state's LRU pages on the lists of a machine that :func:`emu.zone.snapshot.load_state` has loaded.
+    """Put the state's LRU pages on the lists of a machine that :func:`emu.zone.state_in.load_state` has loaded.
 
     ``tasks``: who has the anonymous memory; without them one task, otool, has it all.
     """

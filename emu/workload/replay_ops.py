@@ -3,7 +3,8 @@
 from emu.cpu.free import __free_pages
 from emu.cpu.page_alloc import alloc_pages
 from emu.cpu.workqueue import cpu_at, poll, ring_doorbell
-from emu.workload.script import HANDLE_SIZE, Handle, handle_at, let_go, wait_turn
+from emu.workload.script import HANDLE_SIZE, Handle, handle_at, let_go
+from emu.workload.script_run import wait_turn
 from emu.zone.mmzone import Cpu, Machine, cpu_record, page_record
 from emu.zone.page import PG_head, clear_flag, compound_order, pfn_to_page
 from emu.zone.snapshot import INDEX_BEFORE

@@ -15,7 +15,9 @@ from emu.zone.boot import BOOT_ENTRIES, Layout, Shape, ShapeError, Tuning, ZoneS
 from emu.zone.init import boot, init_records, party_of
 from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import Task
-from emu.zone.snapshot import State, load_state, shape_of_state, state_of
+from emu.zone.snapshot import State
+from emu.zone.state_in import load_state, shape_of_state
+from emu.zone.state_out import state_of
 from shm import loader
 from shm.core import Entry
 from shm.loader import Progress

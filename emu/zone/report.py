@@ -23,7 +23,8 @@ from emu.zone.page import (
     PG_offline, PG_table,
 )  # fmt: skip
 from emu.zone.pageblock import PB_MIGRATE
-from emu.zone.snapshot import State, mem_map, pageblocks, state_of
+from emu.zone.snapshot import State, mem_map, pageblocks
+from emu.zone.state_out import state_of
 from shm.struct import address_of, record_at
 
 __all__ = ["comm", "node_list", "page_flags_word", "render", "show_mem", "task_comm"]

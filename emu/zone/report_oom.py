@@ -16,7 +16,7 @@ from emu.zone.gfp_names import gfp_names
 from emu.zone.mmzone import Machine
 from emu.zone.report import node_list, show_mem, task_comm
 from emu.zone.sched import TASK_SIZE, Task
-from emu.zone.snapshot import state_of
+from emu.zone.state_out import state_of
 from shm.struct import address_of, record_at
 
 __all__ = ["OOM_RENDER", "PANICS"]

@@ -18,7 +18,7 @@ from emu.proc.tree import tree
 from emu.workload.file_lists import load_file_lists
 from emu.workload.user_tasks import TASKS_PER_CPU
 from emu.zone.board import Board
-from emu.zone.snapshot import shape_of_state
+from emu.zone.state_in import shape_of_state
 from emu.zone.validate import validate
 from tests.like.directory import CASES, of_case, write
 

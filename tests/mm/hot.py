@@ -9,7 +9,8 @@ from emu.cpu.page_alloc import alloc_pages
 from emu.cpu.workqueue import cond_resched
 from emu.mm import exit as exits
 from emu.mm import filemap, memory, migrate_range, mmap, page_isolation
-from emu.mm.memory_hotplug import add_memory, offline_pages, online_pages, remove_memory
+from emu.mm.memory_hotplug import add_memory, online_pages, remove_memory
+from emu.mm.offline_pages import offline_pages
 from emu.zone import wmark_init
 from emu.zone.boot import Shape
 from emu.zone.event import KINDS

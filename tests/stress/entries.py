@@ -1,8 +1,8 @@
 """What tests of slow path statistics call: a failure at a given instant, the end of a drain, the waits."""
 
+from emu.cpu.alloc_flags import gfp_to_alloc_flags
 from emu.cpu.avoidable import count_failure
 from emu.cpu.page_alloc import prepare_alloc_pages
-from emu.cpu.slowpath import gfp_to_alloc_flags
 from emu.cpu.workqueue import count_drain, cpus_with_pcps
 from emu.mm.disk import congestion_wait, wait_iff_congested
 from emu.zone.mmzone import AllocContext, Cpu, Machine

@@ -7,6 +7,7 @@ import pytest
 
 from emu.workload import driven_ops as d
 from emu.workload import script as s
+from emu.workload import script_run
 from emu.workload.case import Case, Line, Step, load_case
 from emu.workload.driven import driven_script
 from emu.workload.driven_check import Driven, compare_driven
@@ -32,7 +33,7 @@ def replay(case: Case, steps: list[Step]) -> Driven:
                 ops[name][at] = getattr(step, name)
         for i in range(m.nr_cpus):
             board.cpu(i).trace = 1
-        s.run_ordered(m, board.cpu(0), m.script, 0, 0, len(steps), 1, 0)
+        script_run.run_ordered(m, board.cpu(0), m.script, 0, 0, len(steps), 1, 0)
         rings = [ring_at(m, board.cpu(i).event_ring) for i in range(m.nr_cpus)]
         assert not any(ring.lost for ring in rings)
         events = np.concatenate([ring_drain(ring, Event) for ring in rings])
