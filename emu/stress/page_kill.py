@@ -13,10 +13,10 @@ def page(report: KillReport) -> str:
     victims = figure("What the victims were doing", "", "kills")
     victims.add_bar(x=list(report.kinds), y=list(report.kinds.values()), marker_color=colors(1)[0])
     steps = {
-        "until it was noticed": report.detection, "until the CPU was offline": report.takedown,
-        "until a new machine ran": report.restart,
+        "kill until noticed": report.detection, "kill until the CPU was offline": report.takedown,
+        "a new machine until its CPUs ran": report.restart,
     }  # fmt: skip
-    times = figure("From the kill", "share of the kills", "ms", yaxis_type="log", xaxis_type="category")
+    times = figure("How long it took", "share of the kills", "ms", yaxis_type="log", xaxis_type="category")
     for (name, spread), color in zip(steps.items(), colors(len(steps)), strict=True):
         line = {"color": color}
         times.add_scatter(x=list(spread), y=list(spread.values()), mode="lines+markers", name=name, line=line)
@@ -28,9 +28,10 @@ def page(report: KillReport) -> str:
     )  # fmt: skip
     findings = [listing(name, texts) for name, texts in found]
     good = "<p>All deaths were noticed in time and judged rightly; nothing is left.</p>" if report.ok else ""
-    locks = table(("held at its death", "kills"), ((name, f"{n:,}") for name, n in report.locks.items()))
+    held = table(("held at its death", "kills"), ((name, f"{n:,}") for name, n in report.locks.items()))
+    locks = held if report.locks else ""
     config = {name: getattr(report, name) for name in ("kills", "cpus", "memory", "workload", "seed")}
     return document(
-        f"emu stress kill: {report.workload} on {report.cpus} CPUs", about, [good, *findings], [victims, times],
-        ["<h2>Locks</h2>", locks], config, ("kills", asdict(report) | {"ok": report.ok}),
+        f"emu stress kill: {report.workload} on {report.cpus} CPUs", about, [good, *findings, locks], [victims, times],
+        [], config, ("kills", asdict(report) | {"ok": report.ok}),
     )  # fmt: skip

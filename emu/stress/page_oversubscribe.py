@@ -8,11 +8,11 @@ from emu.stress.oversubscribe import OversubscribeReport, Point
 
 __all__ = ["page"]
 
-Value = Callable[[Point], float]
+Value = Callable[[Point], float | None]
 CHARTS: tuple[tuple[str, str, dict[str, Value], dict[str, Any]], ...] = (
     ("Throughput beside two CPUs", "%", {"of two CPUs": lambda p: 100 * p.share}, {"yaxis_rangemode": "tozero"}),
     ("Fairness: Jain's index", "", {"Jain": lambda p: p.jain}, {"yaxis_range": [0, 1.02]}),
-    ("Longest wait for zone->lock", "ms", {"longest": lambda p: p.longest_wait / 1e6}, {"yaxis_type": "log"}),
+    ("Longest wait for zone->lock", "ms", {"longest": lambda p: p.longest_wait / 1e6 or None}, {"yaxis_type": "log"}),
     (
         "Acquisitions of zone->lock", "%",
         {
@@ -21,9 +21,7 @@ CHARTS: tuple[tuple[str, str, dict[str, Value], dict[str, Any]], ...] = (
         },
         {"yaxis_rangemode": "tozero"},
     ),
-    (
-        "The host", "", {"context switches a second": lambda p: p.switches}, {"yaxis_rangemode": "tozero"},
-    ),
+    ("Context switches", "per second", {"switches": lambda p: p.switches}, {"yaxis_rangemode": "tozero"}),
 )  # fmt: skip
 
 
