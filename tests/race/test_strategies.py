@@ -3,8 +3,11 @@
 Seeds are fixed, so a test that has passed passes; the bounds say how surprising it would be if another seed did not.
 """
 
+from math import exp, factorial
+
 import pytest
 
+from emu.race.catalogue import catalogue, find_scenario
 from emu.race.explore import Result, play_batch
 from emu.race.ops_litmus import add, forbid, increase, read, require, step, write
 from emu.race.players import Players
@@ -26,7 +29,9 @@ LOST = litmus([add(0)], [add(0)], setup=require(v0=2), name="LOST")
 
 
 def sampled(scenario: Scenario | str, strategy: str, schedules: int, depth: int = 3, seed: int = 1) -> Result:
-    return explore(scenario, strategy=strategy, depth=depth, seed=seed, schedules=schedules, stop_at_failure=False)
+    return explore(
+        scenario, strategy=strategy, depth=depth, seed=seed, schedules=schedules, seconds=120, stop_at_failure=False
+    )
 
 
 # --- PCT: Burckhardt, Kothari, Musuvathi, Nagarakatte, "A randomized scheduler with probabilistic guarantees of finding
@@ -54,13 +59,30 @@ def test_pct_3_finds_it_as_often_as_it_promises() -> None:
     assert result.failures >= 7
 
 
-def test_pct_of_the_catalogue_race_that_needs_two_preemptions() -> None:
-    """R12, n = 2, k = 8: PCT(3) has it in one schedule of 128 at least, 15.6 of 2,000; fewer than 4 would be a chance
-    of 0.0002. PCT(2) never."""
-    assert sampled("R12", "pct", 2000, depth=2).failures == 0
-    result = sampled("R12", "pct", 2000, depth=3)
-    assert result.most_steps == 8
-    assert result.failures >= 4
+@pytest.mark.parametrize(
+    ("name", "schedules", "actors", "steps", "least"),
+    [
+        ("R12", 2_000, 2, 8, 4),  # 15.6 expected
+        ("R16b", 4_000, 2, 11, 5),  # 16.5
+        ("R9b", 100_000, 3, 66, 1),  # 7.7
+    ],
+)
+def test_pct_of_the_catalogue_races_that_need_two_preemptions(
+    name: str, schedules: int, actors: int, steps: int, least: int
+) -> None:
+    """PCT(2) never has them, PCT(3) in one schedule of n k^2 at least. Fewer than ``least`` would be a chance of less
+    than 0.0006 (Poisson)."""
+    expected = schedules / (actors * steps**2)
+    assert sum(exp(-expected) * expected**k / factorial(k) for k in range(least)) < 0.0006
+    assert find_scenario(name).preemptions == 2
+    assert sampled(name, "pct", schedules, depth=2).failures == 0
+    result = sampled(name, "pct", schedules, depth=3)
+    assert result.schedules == schedules and result.most_steps == steps
+    assert result.failures >= least
+
+
+def test_no_other_race_of_the_catalogue_needs_two() -> None:
+    assert {name for name, scenario in catalogue().items() if scenario.preemptions >= 2} == {"R12", "R16b", "R9b"}
 
 
 def test_pct_1_is_the_order_of_priorities() -> None:
