@@ -13,8 +13,10 @@ from emu.html.fragmentation import extfrag_index, unusable_free_index
 from emu.html.memory_map import PLANES, Frame, MemoryMap
 from emu.html.recorder import Recording
 from emu.html.sample import Sample
+from emu.trace.page_owner import has_page_owner
 from emu.zone.init import zones_of
 from emu.zone.mmzone import MAX_ORDER, MIGRATETYPE_NAMES, PAGEBLOCK_NR_PAGES, ZONE_NAMES
+from emu.zone.report import comm
 from emu.zone.vmstat_items import VM_EVENT_NAMES
 
 __all__ = ["in_script", "packed", "plain", "unpacked"]
@@ -86,7 +88,8 @@ def _map(recording: Recording, seconds: Any) -> dict[str, Any]:
     return {
         "t": [seconds(at) for at, _ in recording.frames], "cells": memory.nr_cells, "per_cell": memory.per_cell,
         "planes": list(PLANES), "owners": list(OWNERS), "orders": MAX_ORDER, "types": list(MIGRATETYPE_NAMES),
-        "pageblock": PAGEBLOCK_NR_PAGES,
+        "pageblock": PAGEBLOCK_NR_PAGES, "page_owner": has_page_owner(memory.m),
+        "parties": [f"CPU {i}" if i < memory.m.nr_cpus else comm(memory.m, i) for i in range(memory.m.nr_parties)],
         "zones": [
             {"name": z.name, "first": z.first, "count": z.count, "block": z.block, "blocks": z.blocks}
             for z in memory.zones

@@ -4,7 +4,7 @@ const owners = map.owners, types = map.types.map((name) => name.toLowerCase());
 const ownerColor = { free: "--empty", pcp: "--c4", anon: "--c3", file: "--c2", slab: "--c1", "page tables": "--c5", reserved: "--c7", other: "--c6", workload: "--c0" };
 const typeColor = ["--c0", "--c2", "--c1", "--c5", "--c3", "--c7"];
 const plane = Object.fromEntries(map.planes.map((name, i) => [name, i]));
-let frames = null, frame = 0, picked = -1;
+let frames = null, holders = [], frame = 0, picked = -1;
 const boards = [];
 
 const value = (cell, name) => frames[(frame * map.planes.length + plane[name]) * map.cells + cell];
@@ -23,9 +23,14 @@ const painters = {
     return [[used, color], [1 - used, `${color}40`]];
   },
   owners: (cell, pages) => owners.filter((name) => name !== "free" && value(cell, name)).map((name) => [value(cell, name) / pages, css(ownerColor[name])]),
+  parties(cell, pages) {
+    const used = 1 - value(cell, "free") / pages, holder = value(cell, "holder");
+    return [[used, holder ? partyColor(holder) : css("--c7")]];
+  },
   free: (cell, pages) => [[1, scale(value(cell, "free") / pages)]],
   orders: (cell) => [[1, largest(cell) < 0 ? css("--empty") : scale((largest(cell) + 1) / map.orders)]],
 };
+const partyColor = (holder) => css(["--c0", "--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c8"][(holder - 1) % 8]); // more than eight share them
 const ramp = ["#440154", "#3b528b", "#21918c", "#5ec962", "#fde725"]; // viridis: dark to light, also without colour
 function scale(share) {
   const x = Math.min(share, 0.9999) * 4, i = Math.floor(x), [a, b] = [ramp[i], ramp[i + 1]].map((c) => [1, 3, 5].map((k) => parseInt(c.slice(k, k + 2), 16)));
@@ -94,7 +99,7 @@ function describe(cell) {
     ["free", `${count(free)} of ${count(pages)} (${pages ? Math.round((100 * free) / pages) : 0} %)`],
     ["free blocks × order", orders || (free ? "rest of a larger block" : "none")],
     ...owners.filter((name) => name !== "free" && value(cell, name)).map((name) => [name, `${count(value(cell, name))} pages`]),
-    ...(holder ? [["most of them held by", `CPU ${holder - 1}`]] : []),
+    ...(holder ? [[map.page_owner ? "most of them allocated by" : "most of them held by", map.parties[holder - 1]]] : []),
   ];
   return { title: blocks === 1 ? `Pageblock ${begin / map.pageblock}, ${zone.name}` : `${blocks} pageblocks from ${begin / map.pageblock}, ${zone.name}`, pages, facts };
 }
@@ -127,10 +132,18 @@ function walk(board, event) {
   tell(first + Math.max(0, Math.min(n - 1, here + step)));
 }
 
+/** Whoever has most of a cell at some time: CPUs and daemons. */
+function everyHolder() {
+  const found = new Set();
+  for (let at = plane.holder * map.cells; at < frames.length; at += map.planes.length * map.cells) for (const holder of frames.subarray(at, at + map.cells)) found.add(holder);
+  return [...found].filter(Boolean).sort((a, b) => a - b);
+}
+
 function drawLegend() {
   const entries = {
     types: types.map((name, i) => [typeColor[i], letters[name], name]),
     owners: owners.map((name) => [ownerColor[name], "", name]),
+    parties: [...holders.map((holder) => [partyColor(holder), "", map.parties[holder - 1]]), ["--c7", "", "nobody known"]],
     free: [0, 0.25, 0.5, 0.75, 1].map((share) => [scale(share), "", `${share * 100} % free`]),
     orders: [["--empty", "", "none free"], ...[0, 3, 6, 9, 10].map((o) => [scale((o + 1) / map.orders), "", `order ${o}`])],
   }[at("mode").value];
@@ -190,6 +203,7 @@ function drawOwners() {
 
 async function startMap() {
   frames = await unpack();
+  holders = everyHolder();
   const each = map.per_cell === 1 ? "A cell is a pageblock (512 pages, 2 MiB)" : `A cell is ${map.per_cell} pageblocks (${size(map.per_cell * map.pageblock)})`;
   at("map-about").textContent = `${each}, in the order of addresses, as seen at ${map.t.length} times.`;
   boards.push(...map.zones.map(board));

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from emu.html.counts import COUNT_ENTRIES, OWNERS, Cell, Count, count_blocks, count_slots
+from emu.trace.page_owner import has_page_owner
 from emu.workload.run import Run
 from emu.zone.init import zones_of
 from emu.zone.mmzone import (
@@ -16,7 +17,9 @@ from emu.zone.mmzone import (
     PAGEBLOCK_ORDER,
     ZONE_NAMES,
     Machine,
+    PageExt,
 )  # fmt: skip
+from emu.zone.snapshot import view
 from shm import loader
 from shm.struct import record_at
 
@@ -24,7 +27,7 @@ __all__ = ["PLANES", "Frame", "MemoryMap", "ZoneCells", "load_counts"]
 
 MOST_CELLS = 4096
 MOST_BLOCKS = 64  # of a cell: its pages are counted in 16 bits
-HOLDER = "holder"  # the CPU whose workload holds most of a cell, + 1; 0: none does
+HOLDER = "holder"  # the CPU or daemon that has most of a cell, + 1: by page_owner, or else by the workloads' slots
 PLANES = (
     *OWNERS, *(f"order {order}" for order in range(MAX_ORDER)), *(name.lower() for name in MIGRATETYPE_NAMES), HOLDER,
 )  # fmt: skip
@@ -78,11 +81,23 @@ class MemoryMap:
         cells = np.zeros((self.nr_cells, len(PLANES) - 1), np.uint16)
         into, table = _record(Cell, cells), _record(Count, self._table)
         count_blocks(self.m, table, into, 0, self.m.max_pfn >> PAGEBLOCK_ORDER)
-        held = np.zeros((self.m.nr_cpus, self.nr_cells), np.int32)
+        held = np.zeros((self.m.nr_parties, self.nr_cells), np.int32)
         for cpu, run in self.runs:
             count_slots(self.m, table, into, _record(Count, held[cpu]), run.slots, min(run.held, run.nr_slots))
+        if has_page_owner(self.m):
+            held = self._owned()
         holder = np.where(held.any(axis=0), held.argmax(axis=0) + 1, 0)
         return np.column_stack([cells, holder.astype(np.uint16)])
+
+    def _owned(self) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+        """Pages of each party in each cell that are in use, as page_owner has them."""
+        owners = view(self.m, PageExt, self.m.page_ext, self.m.max_pfn)
+        pfns = np.flatnonzero((owners["owner_cpu"] > 0) & (owners["order"] >= 0))
+        cells = self._table[pfns >> PAGEBLOCK_ORDER]
+        parties = owners["owner_cpu"][pfns].astype(np.int64) - 1
+        at = (parties * self.nr_cells + cells)[cells >= 0]
+        counts = np.bincount(at, minlength=self.m.nr_parties * self.nr_cells)
+        return counts.astype(np.int32).reshape(self.m.nr_parties, self.nr_cells)
 
 
 def _record(kind: type[Any], of: np.ndarray[Any, Any]) -> Any:

@@ -113,6 +113,12 @@ def test_the_slider_moves_the_map(browser: Browser, made: tuple[Recording, str],
     browser.run("arguments[0].value = 'owners'; arguments[0].dispatchEvent(new Event('change'))", browser.find("#mode"))
     browser.wait(lambda: browser.canvas() != first)
     assert "workload" in browser.text("#legend")
+    used = browser.canvas()
+    browser.run(
+        "arguments[0].value = 'parties'; arguments[0].dispatchEvent(new Event('change'))", browser.find("#mode")
+    )
+    browser.wait(lambda: browser.canvas() != used)
+    assert "CPU 0" in browser.text("#legend") and "CPU 1" in browser.text("#legend")
     browser.find("#play").click()
     browser.wait(lambda: browser.text("#shown").endswith(f"look {len(times)} of {len(times)}"))
     browser.wait(lambda: browser.find("#play").get_attribute("aria-label") == "play")

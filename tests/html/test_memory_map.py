@@ -1,5 +1,6 @@
 """The map of memory against other books: the free lists, the pagesets, the counters, the workloads' slots."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,10 +12,12 @@ from emu.html.counts import OWNERS
 from emu.html.memory_map import PLANES, Frame, MemoryMap, load_counts
 from emu.run import WorkloadRun
 from emu.salvage import slots_of
+from emu.trace.page_owner import page_owner_text
 from emu.zone.init import zones_of
 from emu.zone.init_vm import vm_of
 from emu.zone.mm_types import ADDRESS_SPACE_SIZE, MM_ANONPAGES, MM_SIZE, AddressSpace, Mm
 from emu.zone.mmzone import MAX_ORDER, MIGRATETYPE_NAMES, Pageset
+from emu.zone.report import comm
 from emu.zone.snapshot import view
 from shm.core import INTERPRETED
 from shm.struct import address_of, record_at
@@ -105,6 +108,25 @@ def test_what_workloads_hold_is_theirs_and_the_cpu_is_named(work: WorkloadRun) -
     assert int(column(frame, "workload").sum()) == total
     holder = [int(cell.argmax()) + 1 if cell.any() else 0 for cell in held.T]
     assert column(frame, "holder").tolist() == holder
+
+
+def test_with_page_owner_all_that_is_in_use_has_a_holder() -> None:
+    """Not only what workloads keep in slots: of each cell, whoever allocated most of its pages, as the file tells."""
+    load_counts()
+    values = {"cpus": 2, "memory": "48M", "workload": "filecache,hog,orders", "fill": 0.3, "pin": False}
+    with WorkloadRun(make_config(values | {"boot": {"page_owner": True}}, "test")) as work:
+        work.post(OPERATIONS)
+        work.machine.settle()
+        m = work.machine.m
+        _, frame = look(work)
+        parties = [comm(m, party) for party in range(m.nr_parties)]
+        told = np.zeros((m.nr_parties, 24), np.int64)
+        for block in page_owner_text(m):
+            order, pfn, who = re.findall(r"order (\d+),.*\nPFN (\d+) .*\n.*\n (.+)\+0x0", block)[0]
+            for part in range(int(pfn), int(pfn) + (1 << int(order)), 512):
+                told[parties.index(who), part >> 9] += min(1 << int(order), 512)
+        assert told.sum() > 1000
+        assert column(frame, "holder").tolist() == [int(c.argmax()) + 1 if c.any() else 0 for c in told.T]
 
 
 def test_cells_of_a_large_machine_are_sums_of_neighbours(work: WorkloadRun, monkeypatch: pytest.MonkeyPatch) -> None:
