@@ -9,7 +9,6 @@ import os
 import re
 import select
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+
+from emu.whole import WholeFile
 
 __all__ = ["EVENTS", "Captured", "RecordError", "capture", "tracefs"]
 
@@ -128,22 +129,20 @@ class _Stop(AbstractContextManager["_Stop"]):
 def capture(path: Path, duration: float, events: Iterable[str] = EVENTS) -> Captured:
     """Record for ``duration`` seconds, or until Ctrl-C, into a file that appears whole (gzipped if ``.gz``)."""
     root = tracefs()
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as raw:
-        new = Path(raw.name)
-        try:
-            _remove_leftovers(root)
-            with _Stop() as stop, _Instance(root, events) as instance:
-                began = time.monotonic()
-                with gzip.GzipFile(path.name, "wb", 6, raw) if path.suffix == ".gz" else nullcontext(raw) as into:
-                    lines = _drain(instance, into.write, began + duration, stop)
-                seconds = time.monotonic() - began
-                cpus, lost = instance.stats()
-            raw.close()
-            new.chmod(0o644)
-            new.replace(path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+    whole = WholeFile(path)
+    raw = whole.file
+    try:
+        _remove_leftovers(root)
+        with _Stop() as stop, _Instance(root, events) as instance:
+            began = time.monotonic()
+            with gzip.GzipFile(path.name, "wb", 6, raw) if path.suffix == ".gz" else nullcontext(raw) as into:
+                lines = _drain(instance, into.write, began + duration, stop)
+            seconds = time.monotonic() - began
+            cpus, lost = instance.stats()
+        whole.keep()
+    except BaseException:
+        whole.discard()
+        raise
     return Captured(str(path), seconds, lines, lost, cpus)
 
 

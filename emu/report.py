@@ -11,7 +11,7 @@ from typing import Any
 from emu.proc import FILES, render
 from emu.zone.snapshot import State
 
-__all__ = ["write_report", "write_whole"]
+__all__ = ["write_report"]
 
 
 def write_report(directory: Path, summary: dict[str, Any], state: State, more: Mapping[str, str] | None = None) -> Path:
@@ -46,18 +46,3 @@ def write_report(directory: Path, summary: dict[str, Any], state: State, more: M
         shutil.rmtree(new, ignore_errors=True)
         raise
     return directory
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """A file that appears at once, or not at all."""
-    data = content.encode() if isinstance(content, str) else content
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        new = Path(file.name)
-        try:
-            file.write(data)
-            file.close()
-            new.chmod(0o644)
-            new.replace(path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise

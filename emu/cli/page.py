@@ -91,8 +91,8 @@ class PageFile:
         if self.path is None or self.recorder is None:
             return []
         from emu.html.page import Page, render
-        from emu.report import write_whole
         from emu.stress.measure import measure_locks
+        from emu.whole import write_whole
         from emu.zone.task_stats import slowpath_total
 
         classes = measure_locks(machine.m) if locks is None else locks
@@ -122,7 +122,7 @@ def write_charts(path: Path | None, page: Callable[[], str]) -> tuple[dict[str, 
 
     For commands of many machines, which can't be shown one by one.
     """
-    from emu.report import write_whole
+    from emu.whole import write_whole
 
     if path is None:
         return {}, []

@@ -125,7 +125,7 @@ def _formats() -> dict[str, str]:
 
 def _write(directory: Path, files: dict[str, str]) -> None:
     """Each file whole, by rename: whoever reads meanwhile has the old one or the new one."""
-    from emu.report import write_whole
+    from emu.whole import write_whole
 
     for name, text in files.items():
         path = directory / name

@@ -110,7 +110,7 @@ def write_files(
 ) -> list[str]:
     """The reports and the schedule, each whole or not at all. Returns a line for each."""
     from emu.race.report import Report, ending_of
-    from emu.report import write_whole
+    from emu.whole import write_whole
 
     report = Report(recording, scenario, tuple(options))
     lines = []

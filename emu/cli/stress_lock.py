@@ -113,8 +113,8 @@ def lock(
 
 def _once(base: dict[str, Any], out: Path, page: PageFile, as_json: bool, quiet: bool) -> None:
     from emu.live import CompileProgress
-    from emu.report import write_whole
     from emu.stress.lock import LockRun, lock_config
+    from emu.whole import write_whole
 
     with LockRun(lock_config(base), CompileProgress(quiet or as_json)) as made:
         report = made.run(page.watch(made.machine, list(enumerate(made.runs())), made.failed))

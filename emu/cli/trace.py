@@ -123,8 +123,8 @@ def page_owner(
 
     Of a running machine that was booted with --boot page_owner. For tools/vm/page_owner_sort.
     """
-    from emu.report import write_whole
     from emu.trace.page_owner import has_page_owner, page_owner_text
+    from emu.whole import write_whole
 
     with attached(machine) as board:
         if not has_page_owner(board.m):

@@ -7,10 +7,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from emu.report import write_whole
 from emu.stress.document import colors, document, figure, table
 from emu.stress.measure import decode
 from emu.stress.sweep import Axis, SweepReport, label, mean_share, plain, value_of, zone_lock
+from emu.whole import write_whole
 
 __all__ = ["page", "write_page"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emu.trace.recording import Recording
-from emu.trace.whole import write_parts
+from emu.whole import write_parts
 
 __all__ = ["CONVERTERS", "DIALECTS", "ConvertError", "Converter", "Options", "convert", "converter_for"]
 

@@ -12,7 +12,7 @@ import msgpack
 import numpy as np
 
 from emu.trace.recording import EVENT_CHUNK, FORMAT, HOLD_CHUNK, VERSION, layouts
-from emu.trace.whole import WholeFile
+from emu.whole import WholeFile
 from emu.zone.init import party_of, zones_of
 from emu.zone.mmzone import CPU_SIZE, Machine
 from emu.zone.report import comm, task_comm

@@ -19,7 +19,7 @@ from emu.config import make_config
 from emu.machine import Machine, MachineError
 from emu.trace.recorder import Recorder
 from emu.trace.recording import RecordingError, load_recording
-from emu.trace.whole import WholeFile
+from emu.whole import WholeFile
 from emu.workload.trace import TraceError, read_trace
 from emu.zone.board import Board
 from emu.zone.event import EV_ALLOC, EV_FREE
