@@ -20,7 +20,7 @@ from emu.zone.vmstat_items import NODE_STAT_NAMES, NUMA_STAT_NAMES, ZONE_STAT_NA
 
 __all__ = ["Likeness", "like"]
 
-MOST_PAGES = 128 << 18  # 128 GiB take a minute
+MOST_PAGES = 128 << 18  # 128 GiB take a minute or two
 DEFAULTS: dict[str, Any] = {
     "watermark_boost_factor": 15000, "watermark_scale_factor": 10,
     "percpu_pagelist_fraction": 0, "zone_reclaim_mode": 0, "swappiness": 60, "lowmem_reserve_ratio": [256, 256, 32, 0],
