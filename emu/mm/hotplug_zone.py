@@ -176,11 +176,15 @@ def zone_pcp_reset(m: Machine, zone: Zone) -> None:
     for c in range(m.nr_parties):
         pset = pageset_at(m, zone.pageset + c * PAGESET_SIZE)
         for i in range(NR_ZONE_STAT_ITEMS):
-            fetch_add(zone.vm_stat[i], "counter", pset.vm_stat_diff[i])
-            pset.vm_stat_diff[i] = 0
+            v = pset.vm_stat_diff[i]
+            if v != 0:
+                pset.vm_stat_diff[i] = 0
+                fetch_add(zone.vm_stat[i], "counter", v)
         for i in range(NR_NUMA_STAT_ITEMS):
-            fetch_add(zone.numa_stat[i], "counter", pset.numa_stat_diff[i])
-            pset.numa_stat_diff[i] = 0
+            v = pset.numa_stat_diff[i]
+            if v != 0:
+                pset.numa_stat_diff[i] = 0
+                fetch_add(zone.numa_stat[i], "counter", v)
         pset.high = 0
         pset.batch = 1
         pset.expire = 0
