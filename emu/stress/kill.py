@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +29,14 @@ from emu.death import Death
 from emu.machine import CMD_WORKLOAD, MachineError
 from emu.run import WorkloadRun
 from emu.salvage import salvage
-from emu.stress.sight import KINDS, Sight, freeze, glance, look
+from emu.stress.sight import KINDS, Sight, freeze, glance, look, process_state
 from emu.zone.validate import validate
 from shm.segment import PREFIX, directory
 
 __all__ = ["KillReport", "stress_kill"]
 
-LIMIT_MS = 1000.0  # a death that takes longer to be noticed is late
+LIMIT_MS = 1000.0  # a death that takes longer to be noticed is late...
+LOOKS_MISSED = 3  # ...if its parent has looked more often meanwhile; else the host kept the parent from looking
 LOOKS = 400  # at a victim, before the killer takes it as it is
 LATEST = 0.004  # s: the killer strikes at a random instant up to then
 AIMS = (("", 25), ("holds a lock", 18), ("irqs off", 5), ("in an interrupt", 5), ("waits for a lock", 10), ("idle", 4),
@@ -57,9 +58,10 @@ class KillReport:
     stopped: int
     offlined: int
     in_flight: int  # pages that the victims had in hand
-    detection: dict[str, float]
+    detection: dict[str, float]  # from the end of the process until its parent knew
     takedown: dict[str, float]  # from the kill until the CPU was offline
     restart: dict[str, float]  # a new machine after a stop, until its CPUs run
+    stalls: tuple[str, ...] = ()  # the host kept the parent from looking: says nothing about the machine
     late: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
     unclean: tuple[str, ...] = ()
@@ -83,6 +85,7 @@ class _Tally:
     detection: list[float] = field(default_factory=list)
     takedown: list[float] = field(default_factory=list)
     restart: list[float] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unclean: list[str] = field(default_factory=list)
@@ -99,7 +102,7 @@ def percentiles(times: list[float]) -> dict[str, float]:
 
 
 def _strike(work: WorkloadRun, index: int, pid: int, aim: str, delay: float, out: int) -> None:
-    """The killer's life: wait, look, kill, and say when and what was seen."""
+    """The killer's life: wait, look, kill, and say when that was, when the process was gone, and what was seen."""
     m, cpu = work.machine.m, work.machine.board.cpu(index)
     time.sleep(delay)
     sight: Sight | None = None
@@ -114,7 +117,9 @@ def _strike(work: WorkloadRun, index: int, pid: int, aim: str, delay: float, out
         sight = look(m, index)
     when = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
-    os.write(out, msgpack.packb((when, vars(sight) if sight else None)))
+    while process_state(pid) not in "ZX":  # an exit waits for the host, too
+        time.sleep(0)
+    os.write(out, msgpack.packb((when, time.monotonic_ns(), vars(sight) if sight else None)))
 
 
 def _send_killer(work: WorkloadRun, index: int, pid: int, aim: str, delay: float) -> tuple[int, int]:
@@ -130,15 +135,22 @@ def _send_killer(work: WorkloadRun, index: int, pid: int, aim: str, delay: float
     return killer, into
 
 
-def _report_of(killer: int, into: int) -> tuple[int, Sight | None]:
+def _report_of(killer: int, into: int) -> tuple[int, int, Sight | None]:
     """What the killer says."""
     with os.fdopen(into, "rb") as pipe:
         packed = pipe.read()
     os.waitpid(killer, 0)
-    when, seen = msgpack.unpackb(packed)
+    when, ended, seen = msgpack.unpackb(packed)
     if seen is not None:
         seen["locks"] = tuple((name, where) for name, where in seen["locks"])
-    return when, Sight(**seen) if seen is not None else None
+    return when, ended, Sight(**seen) if seen is not None else None
+
+
+def lateness(ended: int, noticed: int, looks: Iterable[int]) -> str:
+    """Whether a death was noticed "late", or in time: "". A "stall": nobody could have looked. All times in ns."""
+    if noticed - ended < LIMIT_MS * 1e6:
+        return ""
+    return "late" if sum(ended < look < noticed for look in looks) > LOOKS_MISSED else "stall"
 
 
 def misjudged(death: Death, sight: Sight) -> str:
@@ -197,36 +209,42 @@ class _Rounds:
             self._resume(i for i in range(self.config.cpus) if i != index)
         pid = next(child.pid for child in machine.children if child.index == index)
         killer, into = _send_killer(work, index, pid, aim, delay)
-        error, noticed = "", len(machine.deaths)
+        error, noticed, looks = "", len(machine.deaths), list[int]()
         try:
             while len(machine.deaths) == noticed:
-                machine.wait(range(self.config.cpus), tick=lambda: self._dead(noticed))
+                machine.wait(range(self.config.cpus), tick=lambda: self._dead(noticed, looks))
         except _Noticed:
             pass
         except MachineError as err:
             error = str(err)
-        when, sight = _report_of(killer, into)
-        self._judge(number, index, when, sight, error, machine.deaths[noticed:])
+        when, ended, sight = _report_of(killer, into)
+        title = f"kill {number} of cpu{index}"
+        found = [(at, death) for at, death in machine.deaths[noticed:] if death.index == index]
+        if found:
+            self._time(title, ended, found[0][0], looks)
+        self._judge(title, index, when, sight, error, [death for _, death in found])
 
-    def _dead(self, noticed: int) -> None:
+    def _dead(self, noticed: int, looks: list[int]) -> None:
         assert self.work is not None
+        looks.append(time.monotonic_ns())
         if len(self.work.machine.deaths) > noticed:
             raise _Noticed
 
+    def _time(self, title: str, ended: int, noticed: int, looks: list[int]) -> None:
+        took = max(noticed - ended, 0) / 1e6
+        self.tally.detection.append(took)
+        kinds = {"late": self.tally.late, "stall": self.tally.stalls}
+        if kind := lateness(ended, noticed, looks):
+            kinds[kind].append(f"{title}: noticed after {took:.0f} ms")
+
     def _judge(
-        self, number: int, index: int, when: int, sight: Sight | None, error: str, deaths: list[tuple[int, Death]]
-    ) -> None:
+        self, title: str, index: int, when: int, sight: Sight | None, error: str, deaths: list[Death]
+    ) -> None:  # fmt: skip
         work, tally = self.begin(), self.tally
-        title = f"kill {number} of cpu{index}"
-        mine = [(at, death) for at, death in deaths if death.index == index]
-        if not mine:
+        if not deaths:
             tally.wrong.append(f"{title}: {error or 'not noticed'}")
             return self._end()
-        at, death = mine[0]
-        took = (at - when) / 1e6
-        tally.detection.append(took)
-        if took >= LIMIT_MS:
-            tally.late.append(f"{title}: noticed after {took:.0f} ms")
+        death = deaths[0]
         if sight is None and error:  # nobody has touched what it left
             sight = look(work.machine.m, index)
         tally.kinds[sight.kind if sight else "outright"] += 1
@@ -328,5 +346,6 @@ def stress_kill(
         seed, cpus, sum(config.node_bytes()), workload, kills, round(time.monotonic() - began, 2),
         {kind: tally.kinds[kind] for kind in order if tally.kinds[kind]}, dict(tally.locks.most_common()),
         tally.stopped, tally.offlined, tally.in_flight, percentiles(tally.detection), percentiles(tally.takedown),
-        percentiles(tally.restart), tuple(tally.late), tuple(tally.wrong), tuple(tally.unclean), tuple(tally.left),
+        percentiles(tally.restart), tuple(tally.stalls), tuple(tally.late), tuple(tally.wrong),
+        tuple(tally.unclean), tuple(tally.left),
     )  # fmt: skip

@@ -13,7 +13,7 @@ def page(report: KillReport) -> str:
     victims = figure("What the victims were doing", "", "kills")
     victims.add_bar(x=list(report.kinds), y=list(report.kinds.values()), marker_color=colors(1)[0])
     steps = {
-        "kill until noticed": report.detection, "kill until the CPU was offline": report.takedown,
+        "end until noticed": report.detection, "kill until the CPU was offline": report.takedown,
         "a new machine until its CPUs ran": report.restart,
     }  # fmt: skip
     times = figure("How long it took", "share of the kills", "ms", yaxis_type="log", xaxis_type="category")
@@ -26,7 +26,9 @@ def page(report: KillReport) -> str:
         ("noticed late", report.late), ("wrong verdicts", report.wrong), ("invariants broken", report.unclean),
         ("left behind", report.left),
     )  # fmt: skip
-    findings = [listing(name, texts) for name, texts in found]
+    findings = [
+        listing(name, texts) for name, texts in (*found, ("the host kept the parent from looking", report.stalls))
+    ]
     good = "<p>All deaths were noticed in time and judged rightly; nothing is left.</p>" if report.ok else ""
     held = table(("held at its death", "kills"), ((name, f"{n:,}") for name, n in report.locks.items()))
     locks = held if report.locks else ""

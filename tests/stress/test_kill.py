@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +15,7 @@ import emu.machine
 from emu.death import Death
 from emu.stress import kill as stress
 from emu.stress.kill import KillReport, left_behind, misjudged, percentiles, stress_kill
-from emu.stress.sight import KINDS, Sight
+from emu.stress.sight import KINDS, Sight, process_state
 from emu.zone.board import Board
 from shm.segment import PREFIX, directory
 from tests.conftest import RunEmu
@@ -31,7 +33,44 @@ def report() -> KillReport:
 
 def test_all_deaths_are_noticed_and_judged_rightly(report: KillReport) -> None:
     assert (report.late, report.wrong, report.unclean, report.left) == ((), (), (), ())
-    assert report.ok and report.detection["max"] < stress.LIMIT_MS
+    assert report.ok and report.detection["p50"] < report.detection["max"]
+    assert report.stalls or report.detection["max"] < stress.LIMIT_MS
+
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("noticed", "looks", "kind"),
+    [
+        (0.9, range(0, S, S // 100), ""),
+        (1.0, range(0, S, S // 100), "late"),  # it looked a hundred times and saw nothing
+        (5.0, [S, 2 * S, 3 * S, 4 * S], "late"),
+        (5.0, [-S, 0, S, 2 * S, 3 * S, 5 * S], "stall"),
+        (5.0, [], "stall"),
+        (-0.1, [], ""),  # before the killer saw the end
+    ],
+)
+def test_who_has_looked_and_not_seen_is_late(noticed: float, looks: list[int], kind: str) -> None:
+    assert stress.lateness(0, int(noticed * S), looks) == kind
+
+
+def test_a_parent_that_does_not_see_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines whose parent looks all the time, but collects no exit status for 0.2 s."""
+    real, since = emu.machine.Machine._reap, dict[int, float]()
+
+    def blind(self: emu.machine.Machine) -> list[Any]:
+        for child in self.children:
+            if child.status is None and process_state(child.pid) == "Z":
+                if time.monotonic() - since.setdefault(child.pid, time.monotonic()) < 0.2:
+                    return [c for c in self.children if c.status is None]
+        return real(self)
+
+    monkeypatch.setattr(emu.machine.Machine, "_reap", blind)
+    monkeypatch.setattr(stress, "LIMIT_MS", 100.0)
+    monkeypatch.setattr(stress, "AIMS", (("holds a lock", 1),))
+    report = stress_kill(2, cpus=2, seed=1, memory="32M")
+    assert not report.ok and len(report.late) == 2 and "noticed after" in report.late[0]
 
 
 def test_machines_are_stopped_and_cpus_taken_offline(report: KillReport) -> None:
