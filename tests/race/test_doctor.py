@@ -15,6 +15,7 @@ from emu.race.ops_litmus import add, crash, history, lock, nap, signal, step, un
 from emu.race.players import Players
 from emu.race.schedule import Schedule
 from emu.testing import litmus
+from tests.race.again import digests
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -111,6 +112,14 @@ def test_a_thousand_replays_are_identical_over_restarts() -> None:
     found = json.loads(told.pop())
     assert len(found) == 12
     assert all(len(each) == 1 for each in found.values()), "one log and one memory in 250 replays"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(290)
+@pytest.mark.parametrize("turn", range(2))
+def test_replays_in_a_process_that_has_run_other_tests_are_those_of_a_fresh_one(turn: int) -> None:
+    """With pytest-xdist each turn is on whatever worker is free, with all that its tests have left in memory."""
+    assert digests(20, "anywhere") == json.loads(asked("digests", 2, "pinned", PYTHONHASHSEED=str(turn)))
 
 
 @pytest.mark.slow
