@@ -15,11 +15,10 @@ from llvmlite import ir
 from shm.core import primitive, seam
 
 __all__ = [
-    "ACCESS_ACQUIRE", "ACCESS_ATOMIC", "ACCESS_ONCE", "ACCESS_PLAIN", "ACCESS_RELEASE", "ACCESS_WRITE", "access_atomic",
+    "ACCESS_ACQUIRE", "ACCESS_ATOMIC", "ACCESS_ONCE", "ACCESS_RELEASE", "ACCESS_WRITE", "access_atomic",
     "access_fence", "access_load", "access_range", "access_store", "peek", "poke",
 ]  # fmt: skip
 
-ACCESS_PLAIN = 0
 ACCESS_WRITE = 1
 ACCESS_ONCE = 2  # READ_ONCE(), WRITE_ONCE(): marked, but in no order with anything
 ACCESS_ACQUIRE = 4
