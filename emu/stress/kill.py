@@ -37,7 +37,8 @@ __all__ = ["KillReport", "stress_kill"]
 
 LIMIT_MS = 1000.0  # a death that takes longer to be noticed is late...
 LOOKS_MISSED = 3  # ...if its parent has looked more often meanwhile; else the host kept the parent from looking
-LOOKS = 400  # at a victim, before the killer takes it as it is
+LOOKING = 0.25  # s, then the killer takes its victim as it is: who is stopped again and again may never run in between
+REST = 0.0002  # s that a victim has at least between two looks
 LATEST = 0.004  # s: the killer strikes at a random instant up to then
 AIMS = (("", 25), ("holds a lock", 18), ("irqs off", 5), ("in an interrupt", 5), ("waits for a lock", 10), ("idle", 4),
         ("runs", 25), ("outright", 8))  # fmt: skip
@@ -107,13 +108,14 @@ def _strike(work: WorkloadRun, index: int, pid: int, aim: str, delay: float, out
     time.sleep(delay)
     sight: Sight | None = None
     if aim != "outright":
-        for left in reversed(range(LOOKS)):
+        until = time.monotonic() + LOOKING
+        while True:
             if aim == "in an interrupt":
                 raise_irq(cpu, IRQ_NET)
-            if not freeze(pid) or glance(m, index, aim) or not left:
+            if not freeze(pid) or glance(m, index, aim) or time.monotonic() >= until:
                 break
             os.kill(pid, signal.SIGCONT)
-            time.sleep(delay / 50)
+            time.sleep(max(delay / 50, REST))
         sight = look(m, index)
     when = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
