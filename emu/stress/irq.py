@@ -6,6 +6,7 @@ while the tasks below them allocate and free. Afterwards every page must be wher
 torn. With ``unsafe`` switching interrupts off has no effect (:mod:`emu.stress.unsafe`).
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,10 +21,11 @@ from emu.stress.histogram import LatencySummary, summary_of
 from emu.stress.irq_source import InterruptSource
 from emu.zone.irq import IRQ_MEASURE
 from emu.zone.irq_stat import HITS, IrqStat, irq_stat_of
+from emu.zone.mmzone import Cpu
 from emu.zone.report import render
 from emu.zone.snapshot import nr_free_pages
 from emu.zone.validate import validate
-from shm.atomic import fetch_or
+from shm.atomic import fetch_or, load_acquire
 from shm.core import INTERPRETED, MODE, Entry
 from shm.point import MEASURED, NO_IRQSAVE, site_name
 from shm.symbols import Symbols
@@ -34,6 +36,7 @@ __all__ = ["RATES", "UNSAFE", "IrqReport", "stress_irq"]
 RATES = {"net": 20.0, "timer": 2.0, "ipi": 1.0} if INTERPRETED else {"net": 2000.0, "timer": 250.0, "ipi": 50.0}
 UNSAFE = ("no-irqsave",)
 TOP = 12
+END_S = 5.0
 Watch = Callable[[WorkloadRun], Callable[[], None] | None]
 UNSAFE_LOCKUP_S = 20.0 if INTERPRETED else 2.0
 
@@ -115,6 +118,7 @@ def stress_irq(
                 ops = work.done()
             sent = source.sent()
         if not broken:
+            _let_handlers_end(cpus)
             for cpu in cpus:
                 net_stop(m, cpu)
                 cpu.irq_pending &= ~IRQ_MEASURE
@@ -131,6 +135,15 @@ def stress_irq(
         )  # fmt: skip
         after(work, report)
         return report
+
+
+def _let_handlers_end(cpus: list[Cpu]) -> None:
+    """A process that had no processor takes its last interrupts late: not while its receive ring is emptied."""
+    until = time.monotonic() + END_S
+    while time.monotonic() < until:
+        if all(load_acquire(cpu, "irq_pending") & ~IRQ_MEASURE == 0 and cpu.party.irqs_off == 0 for cpu in cpus):
+            return
+        time.sleep(0.001)
 
 
 def _entry(function: Any) -> Entry:
