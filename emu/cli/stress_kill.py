@@ -70,8 +70,6 @@ def lines_of(report: KillReport) -> list[str]:
           (("noticed", report.detection), ("offline", report.takedown), ("new machine", report.restart))),
         *(f"{n:,} x held {lock}" for lock, n in report.locks.items()),
     ]  # fmt: skip
-    if report.stalls:
-        lines += ["the host kept the parent from looking:", *(f"  {text}" for text in report.stalls[:SHOWN])]
     for name, found in (
         ("late", report.late), ("wrong verdicts", report.wrong), ("invariants broken", report.unclean),
         ("left behind", report.left),

@@ -5,12 +5,12 @@ Memory is handled in blocks of ``Vm.memory_block`` pages. A block is a hole, or 
 to a zone and take it away. All return 0 or -errno and report what they did (EV_HOTPLUG).
 """
 
-from emu.mm.hotplug_zone import MMOP_ONLINE, MMOP_ONLINE_MOVABLE, move_pfn_range_to_zone, zone_for_pfn_range
-from emu.mm.kswapd_run import kswapd_run
-from emu.mm.mem_hotplug import (
+from emu.mm.hotplug_lock import (
     HOTPLUG_DONE, HOTPLUG_NOTIFIER, EVENT_ONLINE, MEM_ONLINE, MEM_GOING_ONLINE, MEM_CANCEL_ONLINE, S_ISOLATED, EINTR,
     EBUSY, EEXIST, EINVAL, memory_notify, mem_hotplug_begin, mem_hotplug_done, report, aligned,
 )  # fmt: skip
+from emu.mm.hotplug_zone import MMOP_ONLINE, MMOP_ONLINE_MOVABLE, move_pfn_range_to_zone, zone_for_pfn_range
+from emu.mm.kswapd_run import kswapd_run
 from emu.mm.offline_pages import offline_pages
 from emu.mm.page_isolation import undo_isolate_page_range
 from emu.zone.buddy import FPI_TO_TAIL, __free_one_page

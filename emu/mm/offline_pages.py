@@ -1,13 +1,13 @@
 """Taking memory away from a zone while the machine runs (``mm/memory_hotplug.c:offline_pages() (5.10.262)``)."""
 
 from emu.cpu.workqueue import cond_resched, drain_all_pages, sleep_on_doorbell_until
-from emu.mm.hotplug_zone import remove_pfn_range_from_zone, zone_pcp_reset
-from emu.mm.kswapd_run import kswapd_stop
-from emu.mm.mem_hotplug import (
+from emu.mm.hotplug_lock import (
     HOTPLUG_DONE, HOTPLUG_HOLES, HOTPLUG_MULTIZONE, HOTPLUG_NOTIFIER, HOTPLUG_ISOLATE, HOTPLUG_SIGNAL,
     HOTPLUG_UNMOVABLE, HOTPLUG_PASSES, MEM_GOING_OFFLINE, MEM_OFFLINE, MEM_CANCEL_OFFLINE, S_ISOLATED, ENOENT, EINTR,
     EBUSY, EINVAL, memory_notify, mem_hotplug_begin, mem_hotplug_done, report, aligned,
 )  # fmt: skip
+from emu.mm.hotplug_zone import remove_pfn_range_from_zone, zone_pcp_reset
+from emu.mm.kswapd_run import kswapd_stop
 from emu.mm.migrate_range import do_migrate_range, scan_movable_pages
 from emu.mm.page_isolation import MEMORY_OFFLINE, start_isolate_page_range, test_pages_isolated, undo_isolate_page_range
 from emu.mm.pagevec import lru_add_drain_all

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 
 from emu.race.area import SLOTS, VARIABLES
 from emu.race.scenario import Op, ScenarioError
+from emu.reclaim.scan_control import DEF_PRIORITY
 from emu.zone.ctl_types import MAX_CPUSETS
 from emu.zone.init_vm import vm_of
 from emu.zone.mmzone import MAX_NR_ZONES, MAX_ORDER, PAGEBLOCK_ORDER, Machine
-
-DEF_PRIORITY = 12
 
 
 class Limits:

@@ -90,6 +90,10 @@ class Commit:
     mark: str = "V"
 
 
+def _is_program(ops: object) -> bool:
+    return isinstance(ops, tuple | list) and all(isinstance(op, Op) for op in ops)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One race. Names of actors: ``cpu0``..., ``kswapd0``..., ``kcompactd0``...; ``irqs`` are those of a CPU."""
@@ -126,13 +130,10 @@ class Scenario:
             yield "programs and irqs are dicts, by the name of an actor"
             return
         for name, ops in self.programs.items():
-            if not isinstance(ops, tuple | list) or not all(isinstance(op, Op) for op in ops):
+            if not _is_program(ops):
                 yield f"programs[{name!r}] is no tuple of operations"
         for name, programs in self.irqs.items():
-            each = programs if isinstance(programs, tuple | list) else ()
-            if not each or not all(
-                isinstance(ops, tuple | list) and all(isinstance(op, Op) for op in ops) for ops in each
-            ):
+            if not isinstance(programs, tuple | list) or not all(_is_program(ops) for ops in programs):
                 yield f"irqs[{name!r}] is no tuple of tuples of operations"
         if not all(isinstance(invariant, Invariant) for invariant in self.invariants):
             yield "invariants is no tuple of Invariant"

@@ -10,7 +10,7 @@ from emu.cpu.cpuset import (
 )  # fmt: skip
 from emu.cpu.mempolicy import set_mempolicy_of
 from emu.mm.memcontrol import set_memcg_limit
-from emu.mm.mem_hotplug import MEM_OFFLINE, MEM_ONLINE, memory_notify
+from emu.mm.hotplug_lock import MEM_OFFLINE, MEM_ONLINE, memory_notify
 from emu.mm.memory_hotplug import online_pages
 from emu.mm.offline_pages import offline_pages
 from emu.mm.swapon import swapoff, swapon

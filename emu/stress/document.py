@@ -10,6 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from emu.html.data import in_script
+
 __all__ = ["colors", "document", "figure", "listing", "table"]
 
 _STYLE = """
@@ -61,7 +63,6 @@ def document(
     from plotly.offline import get_plotlyjs
 
     name, values = data
-    text = json.dumps(values).replace("<", "\\u003c")
     parts = [
         *head, *(chart.to_html(full_html=False, include_plotlyjs=False) for chart in charts),
         "<h2>Configuration</h2>", f'<pre id="config">{html.escape(json.dumps(config, indent=1))}</pre>', *tail,
@@ -73,6 +74,6 @@ def document(
 <h1>{html.escape(title)}</h1>
 <p class="about">{html.escape(about)}</p>
 {body}
-<script type="application/json" id="{name}">{text}</script>
+<script type="application/json" id="{name}">{in_script(values)}</script>
 </body></html>
 """

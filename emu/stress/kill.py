@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,7 @@ from shm.segment import PREFIX, directory
 
 __all__ = ["KillReport", "stress_kill"]
 
-LIMIT_MS = 1000.0  # a death that takes longer to be noticed is late...
-LOOKS_MISSED = 3  # ...if its parent has looked more often meanwhile; else the host kept the parent from looking
+LIMIT_MS = 1000.0  # a death that takes longer to be noticed is late
 LOOKING = 0.25  # s, then the killer takes its victim as it is: who is stopped again and again may never run in between
 REST = 0.0002  # s that a victim has at least between two looks
 LATEST = 0.004  # s: the killer strikes at a random instant up to then
@@ -62,7 +61,6 @@ class KillReport:
     detection: dict[str, float]  # from the end of the process until its parent knew
     takedown: dict[str, float]  # from the kill until the CPU was offline
     restart: dict[str, float]  # a new machine after a stop, until its CPUs run
-    stalls: tuple[str, ...] = ()  # the host kept the parent from looking: says nothing about the machine
     late: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
     unclean: tuple[str, ...] = ()
@@ -86,7 +84,6 @@ class _Tally:
     detection: list[float] = field(default_factory=list)
     takedown: list[float] = field(default_factory=list)
     restart: list[float] = field(default_factory=list)
-    stalls: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unclean: list[str] = field(default_factory=list)
@@ -119,7 +116,7 @@ def _strike(work: WorkloadRun, index: int, pid: int, aim: str, delay: float, out
         sight = look(m, index)
     when = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
-    while process_state(pid) not in "ZX":  # an exit waits for the host, too
+    while process_state(pid) not in "ZX":  # an exit takes its time, which is not the parent's
         time.sleep(0)
     os.write(out, msgpack.packb((when, time.monotonic_ns(), vars(sight) if sight else None)))
 
@@ -146,13 +143,6 @@ def _report_of(killer: int, into: int) -> tuple[int, int, Sight | None]:
     if seen is not None:
         seen["locks"] = tuple((name, where) for name, where in seen["locks"])
     return when, ended, Sight(**seen) if seen is not None else None
-
-
-def lateness(ended: int, noticed: int, looks: Iterable[int]) -> str:
-    """Whether a death was noticed "late", or in time: "". A "stall": nobody could have looked. All times in ns."""
-    if noticed - ended < LIMIT_MS * 1e6:
-        return ""
-    return "late" if sum(ended < look < noticed for look in looks) > LOOKS_MISSED else "stall"
 
 
 def misjudged(death: Death, sight: Sight) -> str:
@@ -211,10 +201,10 @@ class _Rounds:
             self._resume(i for i in range(self.config.cpus) if i != index)
         pid = next(child.pid for child in machine.children if child.index == index)
         killer, into = _send_killer(work, index, pid, aim, delay)
-        error, noticed, looks = "", len(machine.deaths), list[int]()
+        error, noticed = "", len(machine.deaths)
         try:
             while len(machine.deaths) == noticed:
-                machine.wait(range(self.config.cpus), tick=lambda: self._dead(noticed, looks))
+                machine.wait(range(self.config.cpus), tick=lambda: self._dead(noticed))
         except _Noticed:
             pass
         except MachineError as err:
@@ -223,21 +213,19 @@ class _Rounds:
         title = f"kill {number} of cpu{index}"
         found = [(at, death) for at, death in machine.deaths[noticed:] if death.index == index]
         if found:
-            self._time(title, ended, found[0][0], looks)
+            self._time(title, ended, found[0][0])
         self._judge(title, index, when, sight, error, [death for _, death in found])
 
-    def _dead(self, noticed: int, looks: list[int]) -> None:
+    def _dead(self, noticed: int) -> None:
         assert self.work is not None
-        looks.append(time.monotonic_ns())
         if len(self.work.machine.deaths) > noticed:
             raise _Noticed
 
-    def _time(self, title: str, ended: int, noticed: int, looks: list[int]) -> None:
-        took = max(noticed - ended, 0) / 1e6
+    def _time(self, title: str, ended: int, noticed: int) -> None:
+        took = max(noticed - ended, 0) / 1e6  # the killer may see the end after the parent
         self.tally.detection.append(took)
-        kinds = {"late": self.tally.late, "stall": self.tally.stalls}
-        if kind := lateness(ended, noticed, looks):
-            kinds[kind].append(f"{title}: noticed after {took:.0f} ms")
+        if took >= LIMIT_MS:
+            self.tally.late.append(f"{title}: noticed after {took:.0f} ms")
 
     def _judge(
         self, title: str, index: int, when: int, sight: Sight | None, error: str, deaths: list[Death]
@@ -348,6 +336,5 @@ def stress_kill(
         seed, cpus, sum(config.node_bytes()), workload, kills, round(time.monotonic() - began, 2),
         {kind: tally.kinds[kind] for kind in order if tally.kinds[kind]}, dict(tally.locks.most_common()),
         tally.stopped, tally.offlined, tally.in_flight, percentiles(tally.detection), percentiles(tally.takedown),
-        percentiles(tally.restart), tuple(tally.stalls), tuple(tally.late), tuple(tally.wrong),
-        tuple(tally.unclean), tuple(tally.left),
+        percentiles(tally.restart), tuple(tally.late), tuple(tally.wrong), tuple(tally.unclean), tuple(tally.left),
     )  # fmt: skip

@@ -26,9 +26,7 @@ def page(report: KillReport) -> str:
         ("noticed late", report.late), ("wrong verdicts", report.wrong), ("invariants broken", report.unclean),
         ("left behind", report.left),
     )  # fmt: skip
-    findings = [
-        listing(name, texts) for name, texts in (*found, ("the host kept the parent from looking", report.stalls))
-    ]
+    findings = [listing(name, texts) for name, texts in found]
     good = "<p>All deaths were noticed in time and judged rightly; nothing is left.</p>" if report.ok else ""
     held = table(("held at its death", "kills"), ((name, f"{n:,}") for name, n in report.locks.items()))
     locks = held if report.locks else ""

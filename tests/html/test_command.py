@@ -142,7 +142,7 @@ def test_findings_are_in_the_page() -> None:
     times = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "max": 4.0}
     report = KillReport(
         1, 2, 1 << 25, "bulk", 3, 1.0, {"runs": 3}, {"zone->lock, rmqueue_bulk:lock": 1}, 1, 2, 0, times, times, times,
-        (), ("kill 2 of cpu0: noticed after 5388 ms",), ("a < b",), (), ("process 7",),
+        ("kill 2 of cpu0: noticed after 5388 ms",), ("a < b",), (), ("process 7",),
     )  # fmt: skip
     text = page_kill.page(report)
     for words in ("noticed late: 1", "after 5388 ms", "wrong verdicts: 1", "<li>a &lt; b</li>", "left behind: 1"):

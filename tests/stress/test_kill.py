@@ -33,26 +33,7 @@ def report() -> KillReport:
 
 def test_all_deaths_are_noticed_and_judged_rightly(report: KillReport) -> None:
     assert (report.late, report.wrong, report.unclean, report.left) == ((), (), (), ())
-    assert report.ok and report.detection["p50"] < report.detection["max"]
-    assert report.stalls or report.detection["max"] < stress.LIMIT_MS
-
-
-S = 1_000_000_000
-
-
-@pytest.mark.parametrize(
-    ("noticed", "looks", "kind"),
-    [
-        (0.9, range(0, S, S // 100), ""),
-        (1.0, range(0, S, S // 100), "late"),  # it looked a hundred times and saw nothing
-        (5.0, [S, 2 * S, 3 * S, 4 * S], "late"),
-        (5.0, [-S, 0, S, 2 * S, 3 * S, 5 * S], "stall"),
-        (5.0, [], "stall"),
-        (-0.1, [], ""),  # before the killer saw the end
-    ],
-)
-def test_who_has_looked_and_not_seen_is_late(noticed: float, looks: list[int], kind: str) -> None:
-    assert stress.lateness(0, int(noticed * S), looks) == kind
+    assert report.ok and report.detection["max"] < stress.LIMIT_MS
 
 
 def test_a_parent_that_does_not_see_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
