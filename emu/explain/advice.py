@@ -8,6 +8,7 @@ __all__ = ["advice", "verdict_sentence"]
 
 COSTLY_ORDER = 3
 EXTFRAG = 500  # vm.extfrag_threshold: above it, compaction helps more than reclaim
+BOOST_SINCE = (5, 0)
 SMALL = 10  # a zone is small below this part of the memory that was asked
 RETRY = f"__GFP_RETRY_MAYFAIL: above order {COSTLY_ORDER} the kernel gives up early without it"
 
@@ -35,7 +36,8 @@ def _nowhere(found: Explanation) -> str:
 
 def _passes(found: Explanation) -> str:
     where = _names(found, "passes")
-    return f"it would be granted now, in {where}: pages came free between the refusal and the report"
+    cause = "pages came free, or a watermark boost ended," if found.version >= BOOST_SINCE else "pages came free"
+    return f"it would be granted now, in {where}: {cause} between the refusal and the report"
 
 
 def _high(found: Explanation) -> str:

@@ -126,6 +126,8 @@ def test_what_alone_would_have_turned_it_round(name: str, zone: str, causes: set
     ("v6.8-oom-boost", ("without the watermark boost (Normal)", "vm.watermark_boost_factor=0")),
     ("v5.4-atomic", ("vm.min_free_kbytes", "7,705,212 kB of page cache")),
     ("v4.4-oom", ("swap: there is none",)),
+    ("v4.10-oom", ("granted now, in DMA32 and DMA: pages came free between",)),
+    ("v5.7-i386-oom", ("granted now, in DMA: pages came free, or a watermark boost ended, between",)),
 ])  # fmt: skip
 def test_verdict_and_advice(name: str, words: tuple[str, ...]) -> None:
     text = "\n".join(line for line in as_text(explained(name)[0], "f") if line.startswith(("verdict", "would")))

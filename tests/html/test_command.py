@@ -75,12 +75,16 @@ def test_run(run_emu: RunEmu, tmp_path: Path) -> None:
 @pytest.mark.compiled
 @pytest.mark.slow
 def test_a_machine_that_panics_has_a_page(run_emu: RunEmu, tmp_path: Path) -> None:
-    options = ("--cpus", 4, "--mem", "64M", "--workload", "rand", "--fill", 2.5, "--duration", 20, "-q")
-    done = run_emu("run", *options, "--report", "page.html")
+    options = ("--mem", "64M", "--workload", "rand", "--fill", 2.5, "--duration", 20, "-q")
+    done = run_emu("run", "--cpus", 4, *options, "--report", "page.html")
     assert done.returncode == 1
     assert done.stderr.endswith("page: page.html\nemu: Kernel panic - not syncing: System is deadlocked on memory\n")
     page = tmp_path / "page.html"
     assert "The machine ended before its time: Kernel panic" in page.read_text()
+    assert {"oom", "failure"} <= {one["kind"] for one in data_of(page)["incidents"]}
+    # Nobody else frees a page, and kswapd has no boost to take away: Mem-Info shows what the request was refused for.
+    alone = ("--cpus", 1, "--sysctl", "vm.watermark_boost_factor=0")
+    assert run_emu("run", *alone, *options, "--report", "page.html").returncode == 1
     kinds = {one["kind"]: one for one in data_of(page)["incidents"]}
     assert kinds["oom"]["verdict"].startswith("short of memory")
 
