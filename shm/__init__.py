@@ -4,6 +4,7 @@ This package knows nothing about pages. General layout, lowest first:
 
 ``struct``    C structs declared as Python classes; records are views of memory, never copies
 ``atomic``    loads, stores and read-modify-writes with acquire/release order, futex, clock
+``lowering``  the same as LLVM
 ``core``      the ``@core`` and ``@entry`` decorators; the modes compiled, checked, interpreted
 ``program``   what a compiled program consists of, and the keys of the cache
 ``records``   structs as numba sees them (imported with the compiler only)

@@ -70,7 +70,7 @@ def toolchain() -> str:
     """Compiler versions and the host processor: object code depends on them."""
     versions = f"numba {version('numba')} llvmlite {version('llvmlite')}"
     here = Path(__file__).parent
-    lowering = ("compiler", "records", "atomic", "here", "seen", "access", "scan")
+    lowering = ("compiler", "records", "atomic", "lowering", "here", "seen", "access", "scan")
     sources = b"".join((here / f"{name}.py").read_bytes() for name in lowering)
     ours = hashlib.blake2b(sources, digest_size=8)
     versions += f" {ours.hexdigest()}"
