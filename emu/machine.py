@@ -49,16 +49,9 @@ from shm.ring import Ring, ring_drain
 from shm.struct import address_of, record_at
 
 __all__ = [
-    "CMD_ALLOC",
-    "CMD_FREE",
-    "CMD_FREE_RUN",
-    "CMD_ORDERED",
-    "CMD_SALVAGE",
-    "CMD_WORKLOAD",
-    "Machine",
-    "MachineError",
+    "CMD_ALLOC", "CMD_FREE", "CMD_FREE_RUN", "CMD_ORDERED", "CMD_SALVAGE", "CMD_WORKLOAD", "Machine", "MachineError",
     "post_args",
-]
+]  # fmt: skip
 
 log = logging.getLogger("emu.machine")
 
