@@ -36,10 +36,11 @@ from emu.hotplug import Hotplug
 from emu.programs import load_all
 from emu.trace.recorder import Recorder, undisturbed
 from emu.workload.command import alloc_command, free_command
+from emu.zone.alloc_context import NODES_OF_POLICY
 from emu.zone.board import RING_CAPACITY, Board
 from emu.zone.event import REPORTS, Event
 from emu.zone.init_vm import vm_of
-from emu.zone.mmzone import NODES_OF_POLICY, Cpu
+from emu.zone.mmzone import Cpu
 from emu.zone.report_oom import PANICS
 from emu.zone.snapshot import State
 from emu.zone.sysctl import SYSCTLS, sysctl_write

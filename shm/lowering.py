@@ -83,6 +83,7 @@ lower_add, lower_xchg, lower_or, lower_and = (_lower_rmw(k) for k in ("add", "xc
 
 
 def lower_cmpxchg(b: Any, rec: Any, name: str, old: Any, new: Any) -> Any:
+    """``cmpxchg``: the value found, sequentially consistent."""
     ptr, bits, signed = rec.field(name)
     if _is_seen(rec):
         seen_atomic(b, ptr)
@@ -96,20 +97,24 @@ def _declare(b: Any, name: str, result: Any, args: list[Any], var_arg: bool = Fa
 
 
 def lower_address(b: Any, rec: Any) -> Any:
+    """``address``: where a record lies."""
     return rec.address
 
 
 def lower_fence(b: Any) -> None:
+    """``smp_mb``"""
     if INSTRUMENTED:
         seen_fence(b)
     b.fence("seq_cst")
 
 
 def lower_barrier(b: Any) -> None:
+    """``barrier``: for the compiler only."""
     b.fence("seq_cst", targetscope="singlethread")
 
 
 def lower_fls(b: Any, value: Any) -> Any:
+    """``fls``: 64 less the leading zeros."""
     count = _declare(b, "llvm.ctlz.i64", I64, [I64, ir.IntType(1)])
     return b.sub(I64(64), b.call(count, [value, ir.IntType(1)(0)]))
 
@@ -125,6 +130,7 @@ def _seam(b: Any, of: Any, result: Any, args: list[Any]) -> Any:
 
 
 def lower_relax(b: Any) -> None:
+    """``cpu_relax``: a pause, or in scheduled mode the turn of another."""
     with b.if_else(_scheduled(b)[1], likely=False) as (scheduled, free):
         with scheduled:
             _seam(b, schedule_relax, ir.VoidType(), [])
@@ -145,6 +151,7 @@ def _timespec(b: Any) -> Any:
 
 
 def lower_clock(b: Any) -> Any:
+    """``clock_ns``: CLOCK_MONOTONIC, or in scheduled mode the virtual time that the seat points to."""
     slot = _timespec(b)
     seat, is_scheduled = _scheduled(b)
     with b.if_else(is_scheduled, likely=False) as (scheduled, free):
@@ -170,6 +177,7 @@ def _syscall(b: Any, number: int, *args: Any) -> Any:
 
 
 def syscall_number(name: str) -> int:
+    """A system call's number on this host's architecture. Raises KeyError where there is none."""
     import platform
 
     table = {
@@ -180,6 +188,7 @@ def syscall_number(name: str) -> int:
 
 
 def lower_futex_wait(b: Any, rec: Any, name: str, expected: Any, bits: Any, deadline_ns: Any) -> Any:
+    """``futex_wait``: the system call's result; in scheduled mode a blocked state."""
     ptr, _, _ = rec.field(name)
     slot = _timespec(b)
     b.store(b.sdiv(deadline_ns, I64(1_000_000_000)), b.gep(slot, [I32(0), I32(0)]))
@@ -199,6 +208,7 @@ def lower_futex_wait(b: Any, rec: Any, name: str, expected: Any, bits: Any, dead
 
 
 def lower_futex_wake(b: Any, rec: Any, name: str, count: Any, bits: Any) -> Any:
+    """``futex_wake``: how many woke; in scheduled mode 0, as nobody there sleeps on this word."""
     ptr, _, _ = rec.field(name)
     at = b.ptrtoint(ptr, I64)
     before = b.block
@@ -212,24 +222,29 @@ def lower_futex_wake(b: Any, rec: Any, name: str, count: Any, bits: Any) -> Any:
 
 
 def lower_park(b: Any, rec: Any, name: str, expected: Any) -> None:
+    """``park``: a futex of the scheduler's own, in every mode."""
     at = b.ptrtoint(rec.field(name)[0], I64)
     _syscall(b, syscall_number("futex"), at, I64(FUTEX_WAIT_BITSET), expected, I64(0), I64(0), I64(0xFFFFFFFF))
 
 
 def lower_unpark(b: Any, rec: Any, name: str) -> None:
+    """``unpark``"""
     at = b.ptrtoint(rec.field(name)[0], I64)
     _syscall(b, syscall_number("futex"), at, I64(FUTEX_WAKE_BITSET), I64(1), I64(0), I64(0), I64(0xFFFFFFFF))
 
 
 def lower_exit(b: Any, status: Any) -> None:
+    """``process_exit``"""
     _syscall(b, syscall_number("exit_group"), status)
 
 
 def lower_signal(b: Any, pid: Any, number: Any) -> Any:
+    """``process_signal``"""
     return _syscall(b, syscall_number("tgkill"), pid, pid, number)
 
 
 def lower_prefetch(b: Any, rec: Any) -> None:
+    """``prefetch``: for reading, kept in all caches."""
     ptr = b.bitcast(rec.value, I8.as_pointer())
     fn = _declare(b, "llvm.prefetch.p0", ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
     b.call(fn, [ptr, I32(0), I32(3), I32(1)])

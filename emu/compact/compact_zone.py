@@ -22,9 +22,8 @@ from emu.zone.event import EV_COMPACTION_BEGIN, EV_COMPACTION_END, EV_COMPACTION
 from emu.zone.fallback import find_suitable_fallback
 from emu.zone.gfp import gfp_migratetype
 from emu.zone.list import INIT_LIST_HEAD, link_of, list_empty
-from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_CMA, MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, Cpu, ListHead, Machine, Zone, list_head_at, zone_at,
-)  # fmt: skip
+from emu.zone.mmzone import MAX_ORDER, MIGRATE_CMA, MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, Cpu, Machine, Zone, zone_at
+from emu.zone.types import ListHead, list_head_at
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import COMPACTFREE_SCANNED, COMPACTMIGRATE_SCANNED
 from shm.atomic import load_acquire

@@ -16,9 +16,9 @@ from emu.zone.buddy import compaction_capture
 from emu.zone.deviations import R19, deviates
 from emu.zone.event import EV_COMPACT_RETRY, EV_TRY_TO_COMPACT_PAGES, record
 from emu.zone.gfp import __GFP_IO, PAGE_ALLOC_COSTLY_ORDER, PF_KTHREAD, PF_MEMALLOC
+from emu.zone.alloc_context import AllocContext
 from emu.zone.mmzone import (
-    MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, PAGEBLOCK_ORDER, AllocContext, Cpu, Machine, Zone, page_record,
-    zone_at,
+    MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, PAGEBLOCK_ORDER, Cpu, Machine, Zone, page_record, zone_at,
 )  # fmt: skip
 from emu.zone.page import NULL, page_zone, pfn_to_page
 from emu.zone.pageblock import init_pageblocks

@@ -17,9 +17,10 @@ from emu.zone.irq import spin_unlock_irqrestore
 from emu.zone.isolation import __isolate_free_page
 from emu.zone.list import INIT_LIST_HEAD, link_of, list_add, list_add_tail, list_del, list_splice
 from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_CMA, MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Cpu, ListHead, Machine, Zone,
-    page_record, zone_at,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, Cpu, Machine, Zone, page_record,
+    zone_at,
 )  # fmt: skip
+from emu.zone.types import ListHead
 from emu.zone.page import NULL, PG_buddy, PageCompound, compound_order, link_to_pfn, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype, init_pageblocks
 from emu.zone.page_ref import test_flag

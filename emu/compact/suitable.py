@@ -8,7 +8,8 @@ from emu.zone.event import EV_COMPACTION_SUITABLE, record
 from emu.zone.gfp import ALLOC_CMA, ALLOC_WMARK_MASK, PAGE_ALLOC_COSTLY_ORDER
 from emu.zone.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import AllocContext, Cpu, Machine, Zone, zone_at
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import Cpu, Machine, Zone, zone_at
 from emu.zone.vmstat import zone_page_state, zone_page_state_snapshot
 from emu.zone.vmstat_items import NR_FREE_PAGES, NR_ZONE_LRU_BASE
 from emu.zone.watermark import __zone_watermark_ok, low_wmark_pages, min_wmark_pages, wmark_pages, zone_watermark_ok

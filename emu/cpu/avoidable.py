@@ -12,10 +12,12 @@ from emu.zone.gfp import (
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.list import link_of, list_empty
 from emu.zone.mm_types import vm_at
+from emu.zone.alloc_context import AllocContext
 from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, PAGESET_SIZE, WMARK_MIN,
-    AllocContext, Cpu, Machine, Pageset, Zone, list_head_at, page_record, pageset_at, zone_at,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, PAGESET_SIZE, WMARK_MIN, Cpu,
+    Machine, Pageset, Zone, page_record, pageset_at, zone_at,
 )  # fmt: skip
+from emu.zone.types import list_head_at
 from emu.zone.page import PAGE_TYPES, PG_buddy, PageTail, link_to_page, link_to_pfn, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype
 from emu.zone.sched import task_at

@@ -9,7 +9,8 @@ it is about to fail, to kill or to retry, it compares them and begins again. ``V
 from emu.zone.deviations import R6, deviates
 from emu.zone.irq import irqs_come_in
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import NODEMASK_NONE, AllocContext, Cpu, Machine
+from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
+from emu.zone.mmzone import Cpu, Machine
 from emu.zone.sched import RESTART_CPUSET, RESTART_NODEMASK, RESTART_ZONELIST, task_at
 from emu.zone.zonelist import cpuset_nodemask_valid_mems_allowed, nodemask_of
 from shm.atomic import cpu_relax, load_acquire, smp_mb

@@ -15,9 +15,9 @@ from emu.zone.gfp import (
 )  # fmt: skip
 from emu.zone.highatomic import reserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save
+from emu.zone.alloc_context import NODEMASK_MEMS_ALLOWED, NODES_OF_POLICY, AllocContext
 from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODES_OF_POLICY, ZONE_NORMAL, AllocContext, Cpu, Machine, Zone,
-    Zonelist, page_record, zone_at, zonelist_at,
+    MAX_ORDER, MIGRATE_MOVABLE, ZONE_NORMAL, Cpu, Machine, Zone, Zonelist, page_record, zone_at, zonelist_at,
 )  # fmt: skip
 from emu.zone.sched import task_at
 from emu.zone.page import NODE_BITS, NODE_SHIFT, NULL, page_zone, pfn_to_page

@@ -13,8 +13,9 @@ from emu.zone.irq import S_ALLOC_PCP, irqs_off, local_irq_restore, local_irq_sav
 from emu.zone.list import link_of, list_add, list_del, list_empty
 from emu.zone.mmzone import (
     MAX_NR_ZONES, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, PAGE_SIZE_OF,
-    PD_CHECK, Cpu, Machine, Pageset, Zone, list_head_at, page_record, pageset_at, zone_at,
+    PD_CHECK, Cpu, Machine, Pageset, Zone, page_record, pageset_at, zone_at,
 )  # fmt: skip
+from emu.zone.types import list_head_at
 from emu.zone.page import NULL, link_to_page, link_to_pfn, page_zone, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype
 from emu.zone.vmstat import (

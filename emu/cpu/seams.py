@@ -5,7 +5,8 @@ seams, and higher rooms give them their bodies. Each body below is what the kern
 reclaim, compact or kill.
 """
 
-from emu.zone.mmzone import AllocContext, Cpu, Machine, Node
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import Cpu, Machine, Node
 from shm.core import seam
 
 NODE_RECLAIM_NOSCAN = -2

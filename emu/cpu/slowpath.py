@@ -27,7 +27,8 @@ from emu.zone.gfp import (
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, wake_all_kswapds
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import MIGRATE_MOVABLE, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext, Cpu, Machine
+from emu.zone.alloc_context import NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, AllocContext
+from emu.zone.mmzone import MIGRATE_MOVABLE, Cpu, Machine
 from emu.zone.sched import (
     RESTART_ZONELIST, RETRY_COMPACT, RETRY_NOFAIL, RETRY_OOM, RETRY_RECLAIM, task_at, tsk_is_oom_victim,
 )  # fmt: skip

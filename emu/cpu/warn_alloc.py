@@ -4,7 +4,8 @@ from emu.zone.console import console_unlock
 from emu.zone.event import EV_ALLOC_FAILURE, record
 from emu.zone.gfp import __GFP_DMA, __GFP_NOWARN
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import NODEMASK_NONE, ZONE_DMA, AllocContext, Cpu, Machine
+from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
+from emu.zone.mmzone import ZONE_DMA, Cpu, Machine
 from emu.zone.ratelimit import ratelimit
 from emu.zone.zonelist import nodemask_of
 from shm.core import core

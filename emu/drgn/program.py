@@ -8,8 +8,8 @@ from emu.drgn.memory import BASE, Memory
 from emu.drgn.types import TypeMaker
 from emu.drgn.variables import Variables
 from emu.zone.board import Board
-from emu.zone.mmzone import ListHead
 from emu.zone.snapshot import walk_running
+from emu.zone.types import ListHead
 from shm.segment import segments
 from shm.struct import address_of, record_at
 

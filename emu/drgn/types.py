@@ -18,7 +18,8 @@ from typing import Any
 import drgn
 
 import emu.programs  # noqa: F401  (declares every struct)
-from emu.zone.mmzone import AtomicLong, FreeArea, ListHead, Node, NodeStat, Page, Pageset, Zone
+from emu.zone.mmzone import FreeArea, Node, NodeStat, Page, Pageset, Zone
+from emu.zone.types import AtomicLong, ListHead
 from shm.struct import Struct, offset_of
 
 __all__ = ["POINTERS", "POINTER_SIZE", "TypeMaker", "all_structs", "struct_name"]

@@ -21,12 +21,12 @@ from emu.zone.mmzone import (
     PAGE_SHIFT,
     PAGEBLOCK_ORDER,
     ZONE_NAMES,
-    AtomicLong,
     Machine,
     Node,
     Page,
 )  # fmt: skip
 from emu.zone.page import PAGE_FLAG_NAMES
+from emu.zone.types import AtomicLong
 from emu.zone.vmstat_items import NODE_STAT_NAMES, NUMA_STAT_NAMES, VM_EVENT_NAMES, ZONE_STAT_NAMES
 from shm.struct import address_of
 

@@ -18,7 +18,8 @@ from emu.zone.gfp import (
 from emu.zone.irq import in_interrupt
 from emu.zone.lru import page_memcg
 from emu.zone.mm_types import PRIVATE_MEMCG_SHIFT, PRIVATE_SWAP_MASK
-from emu.zone.mmzone import MAX_MEMCGS, Cpu, Machine, Memcg, Page, page_record
+from emu.zone.memcg_types import MAX_MEMCGS, Memcg
+from emu.zone.mmzone import Cpu, Machine, Page, page_record
 from emu.zone.page import PG_head, PG_kmemcg, PG_swapbacked, PG_swapcache, compound_order, page_to_pfn, pfn_to_page
 from emu.zone.sched import Task, task_at
 from emu.zone.time import HZ, NS_PER_JIFFY

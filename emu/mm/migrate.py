@@ -16,7 +16,8 @@ from emu.zone.event import EV_MIGRATE_PAGES, record
 from emu.zone.gfp import __GFP_HIGHMEM, PF_MEMALLOC
 from emu.zone.list import link_of, list_del
 from emu.zone.lru import mod_node_page_state, page_is_file_lru, page_to_nid
-from emu.zone.mmzone import ZONE_MOVABLE, Cpu, ListHead, Machine, page_record, zone_at
+from emu.zone.mmzone import ZONE_MOVABLE, Cpu, Machine, page_record, zone_at
+from emu.zone.types import ListHead
 from emu.zone.page import (
     NULL, PG_active, PG_unevictable, PG_writeback, PageCompound, link_to_pfn, page_zone, pfn_to_page,
 )  # fmt: skip

@@ -14,7 +14,8 @@ from emu.zone.lru import (
     page_memcg, page_to_nid,
 )  # fmt: skip
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import MAX_MEMCGS, Cpu, Lruvec, Machine, page_record
+from emu.zone.memcg_types import MAX_MEMCGS
+from emu.zone.mmzone import Cpu, Lruvec, Machine, page_record
 from emu.zone.page import PG_active, PG_workingset, pfn_to_page
 from emu.zone.page_ref import SetPageFlag, test_flag
 from emu.zone.vmstat_items import WORKINGSET_ACTIVATE_BASE, WORKINGSET_REFAULT_BASE, WORKINGSET_RESTORE_BASE

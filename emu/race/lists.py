@@ -4,22 +4,10 @@ from emu.race.area import RaceArea
 from emu.race.ops_pages import GHOST_ORDER, OWNERS
 from emu.zone.list import link_of
 from emu.zone.mmzone import (
-    MAX_NR_ZONES,
-    MAX_ORDER,
-    MIGRATE_ISOLATE,
-    MIGRATE_PCPTYPES,
-    MIGRATE_TYPES,
-    PAGEBLOCK_NR_PAGES,
-    PAGEBLOCK_ORDER,
-    PAGESET_SIZE,
-    ListHead,
-    Machine,
-    Zone,
-    list_head_at,
-    page_record,
-    pageblock_record,
-    pageset_at,
+    MAX_NR_ZONES, MAX_ORDER, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER,
+    PAGESET_SIZE, Machine, Zone, page_record, pageblock_record, pageset_at,
 )  # fmt: skip
+from emu.zone.types import ListHead, list_head_at
 from emu.zone.page import PageTail, PG_buddy, link_to_pfn, pfn_to_page
 from emu.zone.pageblock import PB_INITIALISED, PB_OFFLINE, get_pfnblock_migratetype
 from shm.core import OnStack, core

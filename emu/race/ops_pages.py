@@ -16,17 +16,8 @@ from emu.race.scenario import OpKind
 from emu.zone.gfp import ALLOC_WMARK_MIN, GFP_KERNEL
 from emu.zone.highatomic import reserve_highatomic_pageblock, unreserve_highatomic_pageblock
 from emu.zone.lru import mod_zone_page_state
-from emu.zone.mmzone import (
-    MIGRATE_MOVABLE,
-    PAGEBLOCK_NR_PAGES,
-    AllocContext,
-    Cpu,
-    Machine,
-    Zone,
-    page_record,
-    pageset_at,
-    zone_at,
-)
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, Cpu, Machine, Zone, page_record, pageset_at, zone_at
 from emu.zone.page import NULL, page_zone, pfn_to_page
 from emu.zone.page_ref import get_page_unless_zero
 from emu.zone.sysctl import PERCPU_PAGELIST_FRACTION, sysctl_write

@@ -18,7 +18,8 @@ from emu.zone.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT, gfp_zone
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.kswapd_wake import wakeup_kswapd
 from emu.zone.mm_types import AS_FILE, vm_at
-from emu.zone.mmzone import NODEMASK_NONE, Cpu, Machine, page_record
+from emu.zone.alloc_context import NODEMASK_NONE
+from emu.zone.mmzone import Cpu, Machine, page_record
 from emu.zone.page import NULL, PG_uptodate, pfn_to_page
 from emu.zone.page_ref import SetPageFlag
 from emu.zone.sched import task_at

@@ -15,7 +15,8 @@ from emu.zone.gfp import GFP_KERNEL
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.kswapd_wake import pgdat_balanced, wakeup_kcompactd
 from emu.zone.lru import LRU_ACTIVE_ANON, LRU_INACTIVE_ANON
-from emu.zone.mmzone import MAX_MEMCGS, MAX_NR_ZONES, PAGEBLOCK_ORDER, Cpu, Machine, Node
+from emu.zone.memcg_types import MAX_MEMCGS
+from emu.zone.mmzone import MAX_NR_ZONES, PAGEBLOCK_ORDER, Cpu, Machine, Node
 from emu.zone.vmstat import __count_vm_events
 from emu.zone.vmstat_items import PAGEOUTRUN
 from emu.zone.watermark import high_wmark_pages

@@ -23,7 +23,8 @@ from emu.zone.gfp import (
 )  # fmt: skip
 from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.kswapd_wake import MAX_RECLAIM_RETRIES, cpuset_zone_allowed
-from emu.zone.mmzone import MAX_NR_ZONES, NODEMASK_NONE, AllocContext, Cpu, Machine, Zone, zone_at
+from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Zone, zone_at
 from emu.zone.sched import task_at
 from emu.zone.time import NS_PER_JIFFY
 from emu.zone.vmstat import __count_vm_events, zone_page_state_snapshot

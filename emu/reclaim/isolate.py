@@ -16,9 +16,8 @@ from emu.zone.gfp import __GFP_FS, __GFP_IO
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.list import INIT_LIST_HEAD, list_add, list_del, list_empty, list_move, list_splice
 from emu.zone.lru import del_page_from_lru_list, page_lru, update_lru_size
-from emu.zone.mmzone import (
-    MAX_NR_ZONES, Cpu, ListHead, Lruvec, Machine, Node, Page, page_record, zone_at,
-)  # fmt: skip
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Lruvec, Machine, Node, Page, page_record, zone_at
+from emu.zone.types import ListHead
 from emu.zone.page import PG_active, PG_lru, link_to_pfn, page_zone, pfn_to_page
 from emu.zone.page_ref import ClearPageFlag, SetPageFlag, put_page_testzero, test_flag
 from emu.zone.vmstat import __count_vm_events, node_page_state

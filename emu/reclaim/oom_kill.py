@@ -28,7 +28,8 @@ from emu.zone.gfp import (
     ALLOC_NO_WATERMARKS, ALLOC_WMARK_HIGH, PAGE_ALLOC_COSTLY_ORDER, PF_EXITING, PF_KTHREAD,
 )  # fmt: skip
 from emu.zone.mm_types import MMF_OOM_REAP_QUEUED, MMF_OOM_SKIP, MMF_OOM_VICTIM, mm_at, mm_record, vm_at
-from emu.zone.mmzone import NODEMASK_NONE, ZONE_NORMAL, AllocContext, Cpu, Machine
+from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
+from emu.zone.mmzone import ZONE_NORMAL, Cpu, Machine
 from emu.zone.page import NULL
 from emu.zone.ratelimit import ratelimit
 from emu.zone.sched import OOM_SCORE_ADJ_MIN, PF_DUMPCORE, Task, fatal_signal_pending, task_at, user_task

@@ -2,7 +2,8 @@
 
 from emu.zone.gfp import PF_KSWAPD
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import NR_LRU_LISTS, AllocContext, Cpu, Machine
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import NR_LRU_LISTS, Cpu, Machine
 from emu.zone.sched import task_at
 from shm.core import OnStack, core
 from shm.struct import Array, Struct, array, embed, i64, struct

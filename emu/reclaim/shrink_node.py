@@ -20,7 +20,8 @@ from emu.zone.gfp import PAGE_ALLOC_COSTLY_ORDER, gfp_compaction_allowed
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.kswapd_wake import pgdat_balanced
 from emu.zone.lru import LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
-from emu.zone.mmzone import MAX_MEMCGS, MAX_NR_ZONES, Cpu, Lruvec, Machine, Node
+from emu.zone.memcg_types import MAX_MEMCGS
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Lruvec, Machine, Node
 from emu.zone.vmstat import node_page_state, zone_page_state
 from emu.zone.vmstat_items import (
     NR_ACTIVE_FILE, NR_FREE_PAGES, NR_INACTIVE_ANON, NR_INACTIVE_FILE, WORKINGSET_ACTIVATE_BASE,

@@ -3,7 +3,8 @@
 import numpy as np
 
 from emu.zone.list import link_of
-from emu.zone.mmzone import MAX_ORDER, MIGRATE_TYPES, ListHead, Machine, Zone, list_head_at
+from emu.zone.mmzone import MAX_ORDER, MIGRATE_TYPES, Machine, Zone
+from emu.zone.types import ListHead, list_head_at
 from shm import loader
 from shm.core import as_entries, core, entry
 from shm.struct import Array, Struct, array, i64, record_at, struct

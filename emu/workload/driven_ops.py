@@ -18,6 +18,7 @@ from emu.cpu.page_alloc import (
 from emu.cpu.pageset import free_unref_page_commit
 from emu.cpu.task import current_gfp_context
 from emu.workload.script import OP_DRIVEN, Op, do_driven
+from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
 from emu.zone.event import trace_mm_page_alloc
 from emu.zone.gfp import (
     __GFP_DIRECT_RECLAIM,
@@ -35,16 +36,7 @@ from emu.zone.highatomic import unreserve_highatomic_pageblock
 from emu.zone.irq import in_interrupt, local_irq_restore, local_irq_save, spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.isolation import __isolate_free_page, rotate_free_list
 from emu.zone.kswapd_wake import wake_all_kswapds
-from emu.zone.mmzone import (
-    MAX_NR_ZONES,
-    NODEMASK_NONE,
-    AllocContext,
-    Cpu,
-    Machine,
-    Zone,
-    page_record,
-    zone_at,
-)  # fmt: skip
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Zone, page_record, zone_at
 from emu.zone.page import (
     NULL,
     PAGE_MAPPING_FLAGS,

@@ -14,10 +14,11 @@ from emu.mm.pagevec import lru_add_drain_all
 from emu.mm.zap import zap_page_range
 from emu.workload.process import leave, switch_to
 from emu.workload.run import breathe
+from emu.zone.alloc_context import AllocContext
 from emu.zone.gfp import __GFP_NOWARN, __GFP_RECLAIM, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, gfp_zone
 from emu.zone.kswapd_wake import pgdat_balanced, wakeup_kswapd
 from emu.zone.mm_types import VM_WRITE
-from emu.zone.mmzone import MAX_NR_ZONES, AllocContext, Cpu, Machine
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine
 from emu.zone.page import NULL
 from shm.atomic import clock_ns, load_acquire
 from shm.core import OnStack, as_entries, core, entry

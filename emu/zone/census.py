@@ -13,8 +13,9 @@ import numpy as np
 
 from emu.zone.mmzone import (
     MAX_ORDER, MAX_ORDER_NR_PAGES, MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATETYPE_NAMES, PAGEBLOCK_NR_PAGES,
-    PAGEBLOCK_ORDER, ZONE_NAMES, ListHead, Machine, Zone,
+    PAGEBLOCK_ORDER, ZONE_NAMES, Machine, Zone,
 )  # fmt: skip
+from emu.zone.types import ListHead
 from emu.zone.page import PG_guard, PG_reserved, ZONE_ID_MASK
 from emu.zone.pageblock import PB_INITIALISED, PB_MIGRATE, PB_OFFLINE
 from emu.zone.snapshot import mem_map, pageblocks, pageset_of

@@ -4,9 +4,9 @@ from emu.zone.buddy import get_page_from_free_area
 from emu.zone.deviations import R12, deviates
 from emu.zone.fallback import move_freepages_block
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
+from emu.zone.alloc_context import AllocContext
 from emu.zone.mmzone import (
-    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, PAGEBLOCK_NR_PAGES, AllocContext, Cpu, Machine,
-    Zone, zone_at,
+    MAX_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, PAGEBLOCK_NR_PAGES, Cpu, Machine, Zone, zone_at,
 )  # fmt: skip
 from emu.zone.page import NULL
 from emu.zone.pageblock import get_pfnblock_migratetype, set_pageblock_migratetype

@@ -6,8 +6,9 @@ from emu.zone.gfp import ALLOC_CMA
 from emu.zone.list import link_of, list_add, list_del
 from emu.zone.mmzone import (
     MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, PAGEBLOCK_NR_PAGES, PAGEBLOCK_ORDER, WMARK_MIN,
-    Cpu, ListHead, Machine, Page, Zone, list_head_at, page_record,
+    Cpu, Machine, Page, Zone, page_record,
 )  # fmt: skip
+from emu.zone.types import ListHead, list_head_at
 from emu.zone.page import PG_buddy, pfn_to_page
 from emu.zone.pageblock import get_pfnblock_migratetype, set_pageblock_migratetype
 from emu.zone.vmstat import __mod_zone_freepage_state

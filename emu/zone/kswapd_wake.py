@@ -5,7 +5,8 @@ from emu.zone.event import EV_WAKEUP_KSWAPD, record
 from emu.zone.gfp import __GFP_DIRECT_RECLAIM
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import MAX_NR_ZONES, AllocContext, Cpu, Machine, Node, Zone, zone_at
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import MAX_NR_ZONES, Cpu, Machine, Node, Zone, zone_at
 from emu.zone.slow_stat import add_stat
 from emu.zone.watermark import high_wmark_pages, zone_watermark_ok_safe
 from emu.zone.zonelist import next_zones_zonelist, zonelist_zone

@@ -4,7 +4,8 @@ A list is circular and its head is a ListHead like any other, so adding and remo
 """
 
 from emu.zone.list_debug import __list_add_valid, __list_del_entry_valid
-from emu.zone.mmzone import ListHead, Machine, list_head_at
+from emu.zone.mmzone import Machine
+from emu.zone.types import ListHead, list_head_at
 from shm.atomic import address
 from shm.core import CHECKED, core
 

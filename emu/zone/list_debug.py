@@ -5,7 +5,8 @@ is left in the machine (``Vm.list_bug``) and the process ends, as ``BUG()`` ends
 """
 
 from emu.zone.mm_types import ListBug, vm_at
-from emu.zone.mmzone import ListHead, Machine, list_head_at
+from emu.zone.mmzone import Machine
+from emu.zone.types import ListHead, list_head_at
 from shm.atomic import cmpxchg, process_exit
 from shm.core import core
 

@@ -9,7 +9,8 @@ in the bits from ``PRIVATE_MEMCG_SHIFT`` on, and while PG_swapcache is set its s
 """
 
 from emu.zone.ctl_types import MAX_CPUSETS, Cpuset, CtlRequest
-from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, Machine
+from emu.zone.mmzone import MAX_NUMNODES, Machine
+from emu.zone.types import AtomicLong
 from emu.zone.ratelimit import RateLimit
 from emu.zone.slow_types import SlowStat
 from shm.core import core

@@ -8,6 +8,8 @@ Links between records are offsets from the machine record, never addresses. Memo
 Only pages and pageblocks that are used get touched, so a 1 TiB machine boots in a little over 1 GiB.
 """
 
+from emu.zone.memcg_types import MAX_MEMCGS, Memcg
+from emu.zone.types import AtomicLong, ListHead
 from shm.point import Party
 from shm.spinlock import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
@@ -33,7 +35,7 @@ ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE = 0, 1, 2, 3
 MAX_NR_ZONES = 4
 ZONE_NAMES = ("DMA", "DMA32", "Normal", "Movable")
 
-MAX_NUMNODES, MAX_CPUS, MAX_MEMCGS = 8, 256, 8
+MAX_NUMNODES, MAX_CPUS = 8, 256
 NR_WMARK = 3
 WMARK_MIN, WMARK_LOW, WMARK_HIGH = 0, 1, 2
 
@@ -44,14 +46,6 @@ NR_VM_EVENTS = 88
 
 ZONE_BOOSTED_WATERMARK = 1  # bit 0 of zone_flags
 ZONE_RECLAIM_ACTIVE = 2
-
-
-@struct
-class ListHead(Struct):
-    """``struct list_head``. A link is an offset from the machine record in units of 4 bytes, so always even."""
-
-    next: int = u32()
-    prev: int = u32()
 
 
 @struct
@@ -83,13 +77,6 @@ class PageExt(Struct):
     owner_cpu: int = i16()
     gfp: int = u32()
     ts: int = i64()
-
-
-@struct
-class AtomicLong(Struct):
-    """``atomic_long_t``"""
-
-    counter: int = i64()
 
 
 @struct
@@ -243,45 +230,6 @@ class Node(Struct):
     per_cpu_nodestats: int = fixed(i64)  # offset of CPU 0's
     vm_stat: Array[AtomicLong] = array(AtomicLong, NR_NODE_STATS)
     distance: Array[int] = array(i32, MAX_NUMNODES)
-
-
-@struct
-class Memcg(Struct):
-    """``struct mem_cgroup``: its page counters, in pages. The root is not among ``Machine.memcgs``."""
-
-    kmem: int = i64()
-    limit: int = i64()  # of kmem; 0: no limit
-    failcnt: int = i64()
-    memory: int = i64()  # pages on LRU lists charged to it
-    memory_high: int = i64()  # 0: none
-    memory_max: int = i64()  # 0: none
-    memory_failcnt: int = i64()
-    oom_kills: int = i64()
-
-
-@struct
-class AllocContext(Struct):
-    """``struct alloc_context``: what one allocation looks for."""
-
-    zonelist: int = i64()  # offset
-    nodemask: int = i64()
-    nodemask_kind: int = i32()  # NODEMASK_NONE, _GIVEN, _MEMS_ALLOWED or _POLICY
-    preferred: int = i32()  # index of the preferred zoneref
-    migratetype: int = i32()
-    highest_zoneidx: int = i32()
-    spread_dirty_pages: int = i32()
-    did_some_progress: int = i32()  # result of direct reclaim and of the OOM killer
-    compact_result: int = i32()  # result of direct compaction
-    compact_priority: int = i32()
-    compaction_retries: int = i32()
-    alloc_mask: int = i64()  # the gfp_t really used
-    alloc_flags: int = i64()
-
-
-NODEMASK_NONE, NODEMASK_GIVEN = 0, 1
-NODEMASK_MEMS_ALLOWED = 2  # the task's mems_allowed, read again at every zoneref as 5.10 does
-NODEMASK_POLICY = 3  # those of the task's MPOL_BIND: 5.10 has a pointer to them, so they are read again too
-NODES_OF_POLICY = -1  # stands for that pointer where a nodemask is handed over
 
 
 @struct
@@ -444,6 +392,5 @@ zonelist_at = At(Zonelist)
 pageset_at = At(Pageset)
 nodestat_at = At(NodeStat)
 cpu_record = At(Cpu)
-list_head_at = At(ListHead)
 pageblock_record = At(PageBlock)
 page_ext_record = At(PageExt)

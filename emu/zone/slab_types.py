@@ -5,7 +5,8 @@ own beyond their slab's real pages: an entry here says what the model has to kno
 number from 1 on; those of a slab are ``OBJECTS_MAX`` numbers in a row.
 """
 
-from emu.zone.mmzone import MAX_NUMNODES, AtomicLong, ListHead
+from emu.zone.mmzone import MAX_NUMNODES
+from emu.zone.types import AtomicLong, ListHead
 from shm.spinlock import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i16, i32, i64, size_of, struct, u8, u16
 

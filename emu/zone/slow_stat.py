@@ -1,7 +1,8 @@
 """Measuring the slow path: clocks that cost nothing while nobody asks, and counts of a drain of all pcp lists."""
 
 from emu.zone.mm_types import vm_at
-from emu.zone.mmzone import MAX_NR_ZONES, PAGESET_SIZE, AtomicLong, Cpu, Machine, pageset_at, zone_at
+from emu.zone.mmzone import MAX_NR_ZONES, PAGESET_SIZE, Cpu, Machine, pageset_at, zone_at
+from emu.zone.types import AtomicLong
 from emu.zone.sched import task_at
 from shm.atomic import clock_ns, fetch_add
 from shm.core import core

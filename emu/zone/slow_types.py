@@ -3,7 +3,7 @@
 Nothing of it is written before ``SlowStat.measured`` is set.
 """
 
-from emu.zone.mmzone import AtomicLong
+from emu.zone.types import AtomicLong
 from shm.struct import Array, Struct, array, embed, i32, i64, struct
 
 __all__ = [

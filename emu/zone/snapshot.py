@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from emu.zone.mmzone import (
-    MAX_NR_ZONES, MAX_ORDER, PAGEBLOCK_ORDER,
-    PAGESET_SIZE, ListHead, Machine, Page, PageBlock, Pageset, Zone,
+    MAX_NR_ZONES, MAX_ORDER, PAGEBLOCK_ORDER, PAGESET_SIZE, Machine, Page, PageBlock, Pageset, Zone,
 )  # fmt: skip
+from emu.zone.types import ListHead
 from shm.struct import Struct, address_of, record_at, records_at
 
 State = dict[str, Any]

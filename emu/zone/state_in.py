@@ -8,10 +8,8 @@ import numpy as np
 from emu.zone.boot import Shape, ZoneShape
 from emu.zone.init import party_of
 from emu.zone.mm_types import MAX_FILES, MAX_MMS, Vm
-from emu.zone.mmzone import (
-    NODESTAT_SIZE, PAGEBLOCK_ORDER,
-    ListHead, Machine, NodeStat, Zone,
-)  # fmt: skip
+from emu.zone.mmzone import NODESTAT_SIZE, PAGEBLOCK_ORDER, Machine, NodeStat, Zone
+from emu.zone.types import ListHead
 from emu.zone.page import (
     PAGE_MAPPING_MOVABLE, PG_buddy, PG_head, PG_lru, PG_reserved, PG_slab, PG_swapbacked, PG_table, TAIL_MAPPING,
 )  # fmt: skip

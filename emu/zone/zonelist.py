@@ -1,9 +1,8 @@
 """Which zones an allocation may use, in which order (``include/linux/mmzone.h`` (5.10))."""
 
 from emu.zone.gfp import __GFP_THISNODE
-from emu.zone.mmzone import (
-    NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, NODEMASK_POLICY, AllocContext, Cpu, Machine, zonelist_at,
-)  # fmt: skip
+from emu.zone.alloc_context import NODEMASK_GIVEN, NODEMASK_MEMS_ALLOWED, NODEMASK_NONE, NODEMASK_POLICY, AllocContext
+from emu.zone.mmzone import Cpu, Machine, zonelist_at
 from emu.zone.sched import task_at
 from shm.atomic import address
 from shm.core import core

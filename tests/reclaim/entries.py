@@ -28,12 +28,13 @@ from emu.reclaim.shrink_lruvec import get_scan_count, inactive_is_low, shrink_lr
 from emu.reclaim.shrink_node import shrink_node, snapshot_refaults
 from emu.reclaim.shrinker import do_shrink_slab, shrink_slab, slab_total_scan
 from emu.reclaim.throttle import allow_direct_reclaim, throttle_direct_reclaim
+from emu.zone.alloc_context import AllocContext
 from emu.zone.gfp import GFP_KERNEL
 from emu.zone.irq import spin_lock_irqsave, spin_unlock_irqrestore
 from emu.zone.kswapd_wake import wakeup_kswapd
 from emu.zone.list import INIT_LIST_HEAD
 from emu.zone.lru import is_active_lru
-from emu.zone.mmzone import AllocContext, Cpu, Lruvec, Machine, Node, page_record
+from emu.zone.mmzone import Cpu, Lruvec, Machine, Node, page_record
 from emu.zone.page import pfn_to_page
 from emu.zone.wmark_init import int_sqrt
 from emu.zone.zonelist import node_zonelist

@@ -16,12 +16,13 @@ from emu.reclaim.ctl import CTL_ENTRIES
 from emu.reclaim.oom_control import OomControl, constrained_alloc, select_bad_process
 from emu.reclaim.oom_exit import reap_dead_task
 from emu.reclaim.oom_reaper import oom_reaper_round
+from emu.zone.alloc_context import AllocContext
 from emu.zone.boot import Shape
 from emu.zone.event import REPORTS
 from emu.zone.gfp import __GFP_NOWARN, GFP_KERNEL
 from emu.zone.init_vm import reaper_party
 from emu.zone.mm_types import COMMS, MM_SIZE, VM_WRITE, Mm, Vm
-from emu.zone.mmzone import AllocContext, Cpu, Machine
+from emu.zone.mmzone import Cpu, Machine
 from emu.zone.report import render
 from emu.zone.sched import TASK_SIZE, Task, user_task
 from emu.zone.vmstat_items import OOM_KILL

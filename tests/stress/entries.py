@@ -5,7 +5,8 @@ from emu.cpu.avoidable import count_failure
 from emu.cpu.page_alloc import prepare_alloc_pages
 from emu.cpu.workqueue import count_drain, cpus_with_pcps
 from emu.mm.disk import congestion_wait, wait_iff_congested
-from emu.zone.mmzone import AllocContext, Cpu, Machine
+from emu.zone.alloc_context import AllocContext
+from emu.zone.mmzone import Cpu, Machine
 from shm.core import OnStack, as_entries, entry
 
 contexts = OnStack(AllocContext)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from emu.zone.alloc_context import AllocContext
 from emu.zone.gfp import ALLOC_WMARK_LOW, GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from emu.zone.mmzone import MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, AllocContext
+from emu.zone.mmzone import MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE
 from tests.bench import Bench, bench, core, one_zone
 
 

@@ -2,7 +2,7 @@
 
 import random
 
-from emu.zone.mmzone import ListHead
+from emu.zone.types import ListHead
 from shm.struct import address_of
 from tests.bench import Bench, bench, core
 

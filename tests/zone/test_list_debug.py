@@ -15,7 +15,8 @@ from emu.zone.boot import shape_of
 from emu.zone.init_vm import vm_of
 from emu.zone.list import list_add, list_add_tail, list_del
 from emu.zone.list_debug import list_bug_text
-from emu.zone.mmzone import PAGE_SIZE_OF, list_head_at
+from emu.zone.mmzone import PAGE_SIZE_OF
+from emu.zone.types import list_head_at
 import os
 
 with Board.boot(shape_of(1, [1 << 14])) as b:
