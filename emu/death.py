@@ -17,7 +17,7 @@ from emu.zone.locks import locks_of, mutexes_of, party_name
 from emu.zone.mmzone import Machine
 from emu.zone.sched import TASK_SIZE, Task
 from shm.point import site_name
-from shm.spinlock import holder_of, wait_position
+from shm.spinlock_types import holder_of, wait_position
 from shm.struct import address_of, record_at
 
 __all__ = ["Child", "Death", "clean_party", "examine", "waits_for"]

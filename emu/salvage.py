@@ -20,7 +20,7 @@ from emu.zone.mmzone import Machine as MachineRecord
 from emu.zone.page import PG_head, PG_hwpoison, PG_slab, PG_table
 from emu.zone.snapshot import view
 from emu.zone.validate_mm import World, explained
-from shm.spinlock import holder_of
+from shm.spinlock_types import holder_of
 
 __all__ = ["forget_doubles", "salvage", "slots_of", "unclaimed"]
 

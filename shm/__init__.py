@@ -13,7 +13,7 @@ This package knows nothing about pages. General layout, lowest first:
 ``compiler``  numba front end, one LLVM module, one object file (imported only when something must be compiled)
 ``loader``    the object cache, and native code without numba
 ``segment``   one named piece of shared memory: create, attach, unlink
-``spinlock``  fair ticket lock that parks on a futex
+``spinlock``  fair ticket lock that parks on a futex; ``spinlock_types`` its record, ``spinlock_dead`` who died in it
 ``seqcount``  lock-free consistent reads
 ``waitqueue`` sleeping and waking processes
 ``ring``      per-CPU event ring that counts what it lost

@@ -17,63 +17,32 @@ The queue is a pair of tickets: ``tail`` is the next to draw, ``head`` the one w
 (MCS) would spare the waiters a shared cache line, but are broken when a process is killed in them; tickets are numbers,
 and a dead one can be skipped.
 
-A process may be killed at any instruction of this file, and nothing must be guessed afterwards. The holder is part of
+A process may be killed at any instruction of these files, and nothing must be guessed afterwards. The holder is part of
 the lock word, so that taking and giving back are one instruction each: at every instant it is known whether the dead
 one had the lock. A ticket's owner is on record in its party (``waits``) from before it is drawn until after it has been
-used. Whoever is parked looks at these records now and then (:func:`_look_for_dead`): the ticket of a dead waiter is
+used. Whoever is parked looks at these records now and then (:mod:`shm.spinlock_dead`): the ticket of a dead waiter is
 skipped; a dead holder is named in the lock (``dead_holder``) and the waiters are told: the call returns
 ``-EOWNERDEAD``, or the process ends with the status it asked for in ``exit_on_owner_death``.
 """
 
 from shm.atomic import (
-    address, clock_ns, cmpxchg, cpu_relax, fetch_add, fetch_or, futex_wait, futex_wake, load_acquire, process_exit,
+    address, clock_ns, cmpxchg, cpu_relax, fetch_add, fetch_or, futex_wait, load_acquire, process_exit,
     store_release,
 )  # fmt: skip
 from shm.core import CHECKED, core
 from shm.lockdep import lock_acquire, lock_release
-from shm.lockstat import LockStat, stat_acquired, stat_contended, stat_init, stat_released
-from shm.point import NR_CONTEXTS, Party, Wait, point, schedule_lock
-from shm.struct import At, Struct, embed, i32, i64, struct, u32
+from shm.lockstat import stat_acquired, stat_contended, stat_init, stat_released
+from shm.point import Party, Wait, point, schedule_lock
+from shm.spinlock_dead import look_for_dead
+from shm.spinlock_types import HOLDER, KICK, PASSING, PENDING, Spinlock, holder_of, kick, position
 
-__all__ = ["EDEADLK", "EOWNERDEAD", "Spinlock", "holder_of", "spin_is_locked", "spin_lock", "spin_lock_init",
-           "spin_skip_dead", "spin_trylock", "spin_unlock", "wait_position"]  # fmt: skip
+__all__ = ["spin_is_locked", "spin_lock", "spin_lock_init", "spin_skip_dead", "spin_trylock", "spin_unlock"]
 
-EDEADLK, EOWNERDEAD = 35, 130
 LOOK_NS = 100_000_000  # how long a parked waiter sleeps before it looks for dead processes
 LOOK_SPINS = 1 << 20  # and how long one that never parks spins
 STARVING_NS = 5_000_000
 SKIP_NS = 200_000
-WAKE_ALL, ANY = 0x7FFFFFFF, 0xFFFFFFFF
-PASSING = 1  # in Wait.lock: its ticket isn't known there
-
-HOLDER = 0xFFFF  # of the lock word: index of the holding party + 1; 0: free
-PENDING = 1 << 16  # the head of the queue is about to take it: no stealing
-KICK = 1 << 17  # the head of the queue sleeps: wake it when giving the lock back
-
-
-@struct
-class Spinlock(Struct):
-    """``spinlock_t`` with what /proc/lock_stat wants to know."""
-
-    _align_ = 64
-
-    word: int = u32()  # first: a scheduled process that waits for the lock looks at the lock's address
-    tail: int = u32()  # invariant: tail - head processes queue (mod 2^32)
-    head: int = u32()
-    parked: int = u32()  # how many of them sleep, the head not counted
-    wakeups: int = u32()  # grows with every kick; who parks waits for it to change
-    site: int = u32()  # where the holder took it; 0: Party.lock_site has it
-    lock_class: int = i32()
-    dead_holder: int = i32()  # index + 1 of a party that died holding it
-    dead_site: int = u32()
-    recursion: int = i32()  # index + 1 of a party that waits for itself
-    acquisitions: int = i64()
-    contentions: int = i64()
-    stolen: int = i64()
-    stat: LockStat = embed(LockStat)
-
-
-party_at = At(Party)
+ANY = 0xFFFFFFFF
 
 
 @core
@@ -91,23 +60,6 @@ def spin_lock_init(lock: Spinlock, lock_class: int) -> None:
     lock.contentions = 0
     lock.stolen = 0
     stat_init(lock.stat)
-
-
-@core(inline=True)
-def _position(me: Party, lock: Spinlock) -> int:
-    """The lock as an offset from the party table."""
-    return address(lock) - (address(me) - me.index * me.stride)
-
-
-def wait_position(wait: Wait) -> int:
-    """Where the lock lies that is waited for, from the party table; 0: none."""
-    return wait.lock & ~PASSING
-
-
-@core(inline=True)
-def holder_of(lock: Spinlock) -> int:
-    """Index + 1 of the party that holds the lock; 0: nobody."""
-    return load_acquire(lock, "word") & HOLDER
 
 
 @core(inline=True)
@@ -131,7 +83,7 @@ def spin_lock(me: Party, lock: Spinlock, where: int) -> int:
         schedule_lock(me, where, address(lock), HOLDER)
     me.lock_site = where
     if CHECKED:
-        lock_acquire(me, _position(me, lock), lock.lock_class, where, 0)
+        lock_acquire(me, position(me, lock), lock.lock_class, where, 0)
     if cmpxchg(lock, "word", 0, me.index + 1) != 0:
         told = spin_lock_slowpath(me, lock, where)
         if told != 0:
@@ -148,7 +100,7 @@ def spin_trylock(me: Party, lock: Spinlock, where: int) -> bool:
     if cmpxchg(lock, "word", 0, me.index + 1) != 0:
         return False
     if CHECKED:
-        lock_acquire(me, _position(me, lock), lock.lock_class, where, 1)
+        lock_acquire(me, position(me, lock), lock.lock_class, where, 1)
     _acquired(me, lock, where)
     return True
 
@@ -157,7 +109,7 @@ def spin_trylock(me: Party, lock: Spinlock, where: int) -> bool:
 def spin_unlock(me: Party, lock: Spinlock) -> None:
     """``spin_unlock()``: free for whoever comes first; the head of the queue is kicked if it sleeps."""
     if CHECKED:
-        lock_release(me, _position(me, lock), lock.lock_class)
+        lock_release(me, position(me, lock), lock.lock_class)
     if me.lock_stat != 0:
         stat_released(me, lock.stat, lock.site, lock.lock_class)
     me.lock_site = lock.site  # if we die now, this is what we have
@@ -175,13 +127,7 @@ def _unlock_slowpath(lock: Spinlock) -> None:
         if cmpxchg(lock, "word", word, word & PENDING) == word:
             break
     if word & KICK != 0:
-        _kick(lock, load_acquire(lock, "head"))
-
-
-@core(cold=True)
-def _kick(lock: Spinlock, ticket: int) -> None:
-    fetch_add(lock, "wakeups", 1)
-    futex_wake(lock, "wakeups", WAKE_ALL, 1 << (ticket & 31))
+        kick(lock, load_acquire(lock, "head"))
 
 
 @core(cold=True)
@@ -228,10 +174,10 @@ def _queue(me: Party, lock: Spinlock, where: int) -> int:
     """Wait in the queue, then for the lock."""
     wait = me.waits[me.context]
     wait.site = where
-    store_release(wait, "lock", _position(me, lock) | PASSING)
+    store_release(wait, "lock", position(me, lock) | PASSING)
     ticket = fetch_add(lock, "tail", 1)
     wait.ticket = ticket
-    store_release(wait, "lock", _position(me, lock))
+    store_release(wait, "lock", position(me, lock))
     told = _wait_turn(me, lock, wait, ticket)
     if told == 0:
         told = _wait_as_head(me, lock, ticket)
@@ -250,7 +196,7 @@ def _park(me: Party, lock: Spinlock, seen: int, ticket: int) -> int:
     told = 0
     if futex_wait(lock, "wakeups", seen, 1 << (ticket & 31), began + LOOK_NS) < 0:
         if clock_ns() - began >= LOOK_NS:
-            told = _look_for_dead(me, lock)
+            told = look_for_dead(me, lock)
     if me.lock_stat != 0:
         me.park_ns += clock_ns() - began
     return told
@@ -268,7 +214,7 @@ def _wait_turn(me: Party, lock: Spinlock, wait: Wait, ticket: int) -> int:
         spins += 1
         if limit < 0 and spins == LOOK_SPINS:
             spins = 0
-            told = _look_for_dead(me, lock)
+            told = look_for_dead(me, lock)
             if told != 0:
                 return told
     if load_acquire(lock, "head") == ticket:
@@ -302,7 +248,7 @@ def _wait_as_head(me: Party, lock: Spinlock, ticket: int) -> int:
             spins += 1
             if me.spin_limit < 0 and spins == LOOK_SPINS:
                 spins = 0
-                told = _look_for_dead(me, lock)
+                told = look_for_dead(me, lock)
                 if told != 0:
                     return told
         now = clock_ns()
@@ -322,70 +268,6 @@ def _wait_as_head(me: Party, lock: Spinlock, ticket: int) -> int:
 
 
 @core(cold=True)
-def _look_for_dead(me: Party, lock: Spinlock) -> int:
-    """A waiter found nothing moving: is the holder dead, or the head of the queue?
-
-    A dead head is skipped. ``-EOWNERDEAD`` when the dead one held the lock: what it protects may be half done.
-    """
-    if load_acquire(lock, "dead_holder") != 0:
-        return -EOWNERDEAD
-    serving = load_acquire(lock, "head")
-    holder = holder_of(lock)
-    if holder == me.index + 1:  # an interrupt waits for the task below it
-        lock.recursion = holder
-        return -EDEADLK
-    if holder != 0:
-        party = party_at(me, (holder - 1 - me.index) * me.stride)
-        # look again: it may have given the lock back and died elsewhere
-        if load_acquire(party, "dead") != 0 and holder_of(lock) == holder:
-            lock.dead_site = lock.site if lock.site != 0 else party.lock_site
-            store_release(lock, "dead_holder", holder)
-            return -EOWNERDEAD
-    # A ticket's owner is on record until the head of the queue has moved on, so that nobody on record means that no
-    # living process has this ticket, or that it isn't the head any more.
-    if not _is_claimed(me, lock, serving) and cmpxchg(lock, "head", serving, (serving + 1) & 0xFFFFFFFF) == serving:
-        _forget_parked(me, lock, serving)
-        _kick(lock, serving + 1)
-    return 0
-
-
-@core(cold=True)
-def _is_claimed(me: Party, lock: Spinlock, ticket: int) -> bool:
-    """Whether a living process waits with this ticket, or may have it in passing."""
-    this = _position(me, lock)
-    i = 0
-    while True:
-        party = party_at(me, (i - me.index) * me.stride)
-        if party.stride == 0:  # the table ends with an empty party
-            return False
-        if load_acquire(party, "dead") == 0:
-            for context in range(NR_CONTEXTS):
-                wait = party.waits[context]
-                waits_for = load_acquire(wait, "lock")
-                if waits_for == this | PASSING or (waits_for == this and wait.ticket == ticket):
-                    return True
-        i += 1
-
-
-@core(cold=True)
-def _forget_parked(me: Party, lock: Spinlock, ticket: int) -> None:
-    """The dead owner of a ticket may have been counted as parked."""
-    this = _position(me, lock)
-    i = 0
-    while True:
-        party = party_at(me, (i - me.index) * me.stride)
-        if party.stride == 0:
-            return
-        if load_acquire(party, "dead") != 0:
-            for context in range(NR_CONTEXTS):
-                wait = party.waits[context]
-                if wait.lock == this and wait.ticket == ticket and wait.parked != 0:
-                    wait.parked = 0
-                    fetch_add(lock, "parked", -1)
-        i += 1
-
-
-@core(cold=True)
 def spin_skip_dead(me: Party, lock: Spinlock, where: int) -> int:
     """Have the tickets of dead processes that are in the queue now skipped, so that their parties may be used again.
 
@@ -395,7 +277,7 @@ def spin_skip_dead(me: Party, lock: Spinlock, where: int) -> int:
     end = load_acquire(lock, "tail")
     while (load_acquire(lock, "head") - end) & 0x80000000 != 0:
         serving = load_acquire(lock, "head")
-        told = _look_for_dead(me, lock)
+        told = look_for_dead(me, lock)
         if told != 0:
             return told
         if load_acquire(lock, "head") == serving:  # a living process's turn

@@ -6,7 +6,7 @@ from emu.mm.migrate import MIGRATE_ASYNC
 from emu.zone.irq import spin_lock_irqsave, spin_trylock_irqsave
 from emu.zone.mmzone import Cpu, Machine
 from shm.core import core
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 
 
 @core

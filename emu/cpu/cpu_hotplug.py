@@ -23,7 +23,8 @@ from emu.zone.vmstat import fold_node, fold_zone
 from shm.atomic import fetch_add, futex_wake, load_acquire, store_release, xchg
 from shm.core import as_entries, core, entry, implements, seam
 from shm.point import NR_CONTEXTS, site
-from shm.spinlock import Spinlock, spin_lock, spin_skip_dead, spin_trylock, spin_unlock
+from shm.spinlock import spin_lock, spin_skip_dead, spin_trylock, spin_unlock
+from shm.spinlock_types import Spinlock
 from shm.struct import At
 
 __all__ = [

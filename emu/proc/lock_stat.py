@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from emu.zone.lock_class import LOCK_CLASS_NAMES
 from shm.lockstat import HISTOGRAM_SIZE, Histogram, LockPoint, LockTime
 from shm.point import site_name
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import address_of, record_at
 
 __all__ = (

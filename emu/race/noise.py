@@ -11,7 +11,7 @@ from emu.zone.sched import TASK_SIZE, Task
 from shm.core import CHECKED
 from shm.lockdep import Lockdep
 from shm.point import Party
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Struct, address_of, offset_of, size_of
 from shm.waitqueue import WaitQueue
 

@@ -20,7 +20,7 @@ from emu.zone.mmzone import (
 from emu.zone.sched import TASK_SIZE, Task
 from shm.baton import S_SPIN, SEAT_SPINS, SEAT_WAITS_CLEAR, Seat
 from shm.point import site_name
-from shm.spinlock import Spinlock, holder_of
+from shm.spinlock_types import Spinlock, holder_of
 from shm.struct import Struct, address_of, record_at, size_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from emu.zone.init import party_of
 from emu.zone.locks import locks_of
 from emu.zone.mmzone import Machine
 from shm.point import site_name
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 
 __all__ = ["ClassMeasure", "CpuTimes", "PointMeasure", "Spread", "cpu_times", "decode", "measure_locks"]
 

@@ -19,7 +19,7 @@ from emu.config import MachineConfig, make_config
 from emu.machine import CMD_WORKLOAD
 from emu.run import WorkloadRun
 from emu.zone.validate import validate
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 
 __all__ = ["COUNTS", "OversubscribeReport", "Point", "jain", "stress_oversubscribe"]
 

@@ -11,7 +11,8 @@ from emu.zone.mmzone import Cpu, Machine
 from shm.atomic import barrier, clock_ns
 from shm.core import core, seam
 from shm.point import MEASURED, NO_IRQSAVE, SCHEDULED, schedule_point, site
-from shm.spinlock import Spinlock, spin_lock, spin_trylock, spin_unlock
+from shm.spinlock import spin_lock, spin_trylock, spin_unlock
+from shm.spinlock_types import Spinlock
 
 IRQ_MEASURE = 1 << 31  # among the pending bits: no interrupt, but a reason to look at the clock
 # where a page is taken from the pcp lists, or put there

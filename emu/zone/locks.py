@@ -9,7 +9,7 @@ from emu.zone.mmzone import ZONE_NAMES, Machine
 from emu.zone.report import comm
 from emu.zone.sched import TASK_SIZE, Task
 from emu.zone.slab_types import SLAB_CACHE_NAMES, SlabArea
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import address_of, record_at
 
 __all__ = ["locks_of", "mutexes_of", "party_name"]

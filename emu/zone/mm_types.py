@@ -14,7 +14,7 @@ from emu.zone.types import AtomicLong
 from emu.zone.ratelimit import RateLimit
 from emu.zone.slow_types import SlowStat
 from shm.core import core
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i32, i64, size_of, struct, u8, u32
 from shm.waitqueue import WaitQueue
 

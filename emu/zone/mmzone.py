@@ -1,4 +1,4 @@
-"""Every struct of the machine (``include/linux/mmzone.h``, ``mm_types.h`` (5.10)).
+"""The machine as records: pages, zones, nodes, CPUs (``include/linux/mmzone.h``, ``mm_types.h`` (5.10)).
 
 Links between records are offsets from the machine record, never addresses. Memory map of the segment's payload::
 
@@ -11,7 +11,7 @@ Only pages and pageblocks that are used get touched, so a 1 TiB machine boots in
 from emu.zone.memcg_types import MAX_MEMCGS, Memcg
 from emu.zone.types import AtomicLong, ListHead
 from shm.point import Party
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i8, i16, i32, i64, size_of, struct, u8, u16, u32
 from shm.waitqueue import WaitQueue
 

@@ -8,7 +8,7 @@ from emu.zone.slow_types import SlowCost
 from shm.atomic import load_acquire
 from shm.core import core
 from shm.seqcount import Seqcount
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Array, At, Struct, array, embed, i32, i64, size_of, struct, u32
 
 PF_EXITING = 0x4

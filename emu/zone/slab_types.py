@@ -7,7 +7,7 @@ number from 1 on; those of a slab are ``OBJECTS_MAX`` numbers in a row.
 
 from emu.zone.mmzone import MAX_NUMNODES
 from emu.zone.types import AtomicLong, ListHead
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Array, At, Struct, array, embed, fixed, i16, i32, i64, size_of, struct, u8, u16
 
 OBJECTS_MAX = 32  # of a slab

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from emu.zone.mmzone import Zone
-from shm.spinlock import HOLDER
+from shm.spinlock_types import HOLDER
 
 __all__ = ["undisturbed"]
 

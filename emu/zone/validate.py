@@ -33,7 +33,7 @@ from emu.zone.vmstat_items import (
     NODE_STAT_NAMES, NUMA_FOREIGN, NUMA_MISS, PGALLOC, PGFREE,
 )  # fmt: skip
 from shm.ring import Ring
-from shm.spinlock import holder_of
+from shm.spinlock_types import holder_of
 from shm.struct import address_of, record_at
 
 __all__ = ["MACHINE_RULES", "PAGE_RULES", "ZONE_RULES", "memory_in_use", "validate"]

@@ -9,7 +9,7 @@ from emu.death import clean_party
 from emu.zone.mmzone import WORKS
 from emu.zone.validate import validate
 from emu.zone.vmstat_items import NR_FREE_PAGES, PGALLOC, PGFREE
-from shm.spinlock import PENDING
+from shm.spinlock_types import PENDING
 from tests.bench import Bench, bench, core, one_zone, two_nodes
 
 

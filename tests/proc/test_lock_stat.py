@@ -16,7 +16,7 @@ from emu.zone.lock_class import LOCK_CLASS_LRU, LOCK_CLASS_SLAB, LOCK_CLASS_TASK
 from emu.zone.locks import locks_of
 from shm.lockstat import LockPoint, LockTime
 from shm.point import site
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import Array
 
 RunEmu = Callable[..., CompletedProcess[str]]

@@ -13,21 +13,9 @@ from shm.core import entry
 from shm.lockstat import LOCK_POINTS, LockHold, bucket, bucket_value
 from shm.point import Party, site, site_name
 from shm.ring import Ring, ring_drain, ring_init
-from shm.spinlock import (
-    EDEADLK,
-    EOWNERDEAD,
-    KICK,
-    LOOK_NS,
-    PENDING,
-    Spinlock,
-    holder_of,
-    spin_is_locked,
-    spin_lock,
-    spin_lock_init,
-    spin_skip_dead,
-    spin_trylock,
-    spin_unlock,
-)  # fmt: skip
+from shm.spinlock import LOOK_NS, spin_is_locked, spin_lock, spin_lock_init, spin_skip_dead, spin_trylock, spin_unlock
+from shm.spinlock_dead import EDEADLK, EOWNERDEAD
+from shm.spinlock_types import KICK, PENDING, Spinlock, holder_of
 from shm.struct import Array, Struct, address_of, array, embed, i64, offset_of, size_of, struct
 from tests.shm.helpers import Crew, raised_to, scaled, until
 

@@ -16,7 +16,7 @@ from shm.lockstat import Histogram, LockStat
 from shm.point import Party
 from shm.ring import Ring
 from shm.seqcount import Seqcount
-from shm.spinlock import Spinlock
+from shm.spinlock_types import Spinlock
 from shm.struct import (
     Array,
     At,
