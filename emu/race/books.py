@@ -116,21 +116,30 @@ def batch_is_within_high(m: Machine, zone: Zone) -> int:
     return 0
 
 
+@core
+def overshoot(m: Machine, a: RaceArea) -> int:
+    """How far below the watermark R24 can get: each CPU is past the check at most once, and then takes one block or
+    one batch."""
+    return m.nr_cpus * a.ghost[GHOST_MOST]
+
+
 @core(cold=True)
-def watermark_is_kept(m: Machine, zone: Zone) -> int:
+def watermark_is_kept(m: Machine, a: RaceArea, zone: Zone) -> int:
     """Who had no right to the reserve left it alone: for scenarios without GFP_ATOMIC and PF_MEMALLOC.
 
-    Alone notices R24, in which every single check was right.
+    Alone notices R24, in which every single check was right. What the checks don't explain is the next one's.
     """
-    return max(zone.watermark[WMARK_MIN] - listed_pages(m, zone), 0)
+    missing = zone.watermark[WMARK_MIN] - listed_pages(m, zone)
+    return missing if 0 < missing <= overshoot(m, a) else 0
 
 
 @core(cold=True)
 def overshoot_is_bounded(m: Machine, a: RaceArea, zone: Zone) -> int:
-    """How far below the watermark R24 can get: each CPU is past the check at most once, and then takes one block or
-    one batch. Returns how much further it got."""
-    most = m.nr_cpus * a.ghost[GHOST_MOST]
-    return max(zone.watermark[WMARK_MIN] - listed_pages(m, zone) - most, 0)
+    """No more is missing than checks that come between each other can lose. Returns how much more it is.
+
+    Alone notices that somebody took from the reserve without a check.
+    """
+    return max(zone.watermark[WMARK_MIN] - listed_pages(m, zone) - overshoot(m, a), 0)
 
 
 @core(cold=True)

@@ -52,8 +52,9 @@ isolation_counted = Invariant(
     "isolation-counted", ISOLATION, "nr_isolate_pageblock is the number of ISOLATE pageblocks."
 )
 lists_match = Invariant(
-    "lists-match", MATCH, "A free page is on the list of its pageblock's type. (5.10 tolerates others.)"
-)
+    "lists-match", MATCH,
+    "A free page is on the list of its pageblock's type, isolated ones aside. (5.10 tolerates others.)",
+)  # fmt: skip
 highatomic_counted = Invariant(
     "highatomic-counted", HIGHATOMIC, "nr_reserved_highatomic is 512 for each HIGHATOMIC pageblock."
 )
@@ -63,7 +64,10 @@ none_isolated_on_pcp = Invariant(
 batch_within_high = Invariant(
     "batch-within-high", BATCH, "pcp->batch is never above pcp->high, but for a batch of 1.", always=True
 )
-watermark_kept = Invariant("watermark-kept", WATERMARK, "No zone has fewer free pages than its min watermark.")
+watermark_kept = Invariant(
+    "watermark-kept", WATERMARK,
+    "No zone has fewer free pages than its min watermark, not even those that racing checks give away.",
+)  # fmt: skip
 overshoot_bounded = Invariant(
     "overshoot-bounded", OVERSHOOT,
     "Free pages are below the min watermark by at most what all CPUs together can take in one go.", always=True,
@@ -96,7 +100,7 @@ def check_books(m: Machine, a: RaceArea, zone: Zone, code: int) -> int:
     if code == BATCH:
         return batch_is_within_high(m, zone)
     if code == WATERMARK:
-        return watermark_is_kept(m, zone)
+        return watermark_is_kept(m, a, zone)
     return overshoot_is_bounded(m, a, zone)
 
 

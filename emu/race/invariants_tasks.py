@@ -59,7 +59,8 @@ failure_was_avoidable = Invariant(
 )  # fmt: skip
 next_round_gets_it = Invariant(
     "next_round_gets_it", CHECK_ONE_ROUND,
-    "Where should_reclaim_retry() sees enough free, the next round gets it: one round is enough.",
+    "Where should_reclaim_retry() sees enough free, the next round gets it: one round is enough. (Those without a "
+    "bound are rounds_are_bounded's.)",
 )  # fmt: skip
 kill_that_can_help = Invariant(
     "kill_that_can_help", CHECK_HOPELESS_KILL,
@@ -219,7 +220,7 @@ def check_tasks(m: Machine, a: RaceArea, code: int) -> int:
     if code == CHECK_AVOIDABLE:
         return failures_for(m, FAILED_AVOIDABLE)
     if code == CHECK_ONE_ROUND:
-        return too_many_rounds(m, 1, 0)
+        return too_many_rounds(m, 1, 0) if too_many_rounds(m, MAX_RECLAIM_RETRIES, 1) == 0 else 0
     if code == CHECK_HOPELESS_KILL:
         return killed_in_vain(m, a)
     if code == CHECK_BELOW_MIN:

@@ -235,26 +235,26 @@ def length_of(m: Machine, head: ListHead) -> int:
 
 
 @core
-def strange_block(m: Machine, zone: Zone, order: int, mt: int, strict: int) -> int:
-    """pfn + 1 of a free block on a list whose pageblock is of another type; with ``strict`` 0, only if one of the two
-    is ISOLATE."""
+def strange_block(m: Machine, zone: Zone, order: int, mt: int, isolated: bool) -> int:
+    """pfn + 1 of a free block on a list whose pageblock is of another type, where one of the two is ISOLATE, or none
+    is."""
     head = zone.free_area[order].free_list[mt]
     link = after(m, head, link_of(m, head))
     while link >= 0:
         pfn = link_to_pfn(m, link)
         block = get_pfnblock_migratetype(m, pfn)
-        if block != mt and (strict != 0 or block == MIGRATE_ISOLATE or mt == MIGRATE_ISOLATE):
+        if block != mt and (block == MIGRATE_ISOLATE or mt == MIGRATE_ISOLATE) == isolated:
             return pfn + 1
         link = after(m, head, link)
     return 0
 
 
 @core
-def find_strange_block(m: Machine, zone: Zone, strict: int) -> int:
+def find_strange_block(m: Machine, zone: Zone, isolated: bool) -> int:
     """:func:`strange_block` of any list."""
     for order in range(MAX_ORDER):
         for mt in range(MIGRATE_TYPES):
-            wrong = strange_block(m, zone, order, mt, strict)
+            wrong = strange_block(m, zone, order, mt, isolated)
             if wrong != 0:
                 return wrong
     return 0
@@ -267,16 +267,16 @@ def isolated_pages_are_apart(m: Machine, zone: Zone) -> int:
     Alone notices a page that was freed by the type that its block had before it was isolated, or while it was (R4):
     what a list counts as free it has, so the counters agree.
     """
-    return find_strange_block(m, zone, 0)
+    return find_strange_block(m, zone, True)
 
 
 @core(cold=True)
 def lists_match_blocks(m: Machine, zone: Zone) -> int:
-    """Every free page is on the list of its block's type.
+    """Every free page is on the list of its block's type; of ISOLATE, :func:`isolated_pages_are_apart` tells.
 
     Alone notices R3. Not for every scenario: 5.10 tolerates it, and stealing a part of a block does it on purpose.
     """
-    return find_strange_block(m, zone, 1)
+    return find_strange_block(m, zone, False)
 
 
 @core(cold=True)

@@ -38,7 +38,7 @@ from emu.race.ops_pages import (
     undo_isolate,
     unreserve,
 )  # fmt: skip
-from emu.race.scenario import Invariant, Scenario, small
+from emu.race.scenario import Scenario, small
 from emu.race.scenarios import freelists, interrupts, isolation, overshoot, pcp, references
 from emu.race.world import World
 from emu.zone.boot import Tuning
@@ -148,27 +148,32 @@ def lost_update(w: World) -> None:
     w.area.ghost[GHOST_COUNTED] += 1
 
 
-@pytest.mark.parametrize(("plant", "noticed"), [
-    (tails_leaked, [pages_conserved]),
-    (handed_out_twice, [one_owner_each]),
-    (forgot_nr_free, [nr_free_right]),
-    (forgot_count, [pcp_count_right]),
-    (counted_twice, [free_counted]),
-    (on_movable_list_of_isolated_block, [isolated_apart, lists_match]),  # the stricter one as well
-    (isolated_twice, [isolation_counted]),
-    (stolen_meanwhile, [lists_match]),
-    (unreserved_never, [highatomic_counted]),
-    (missed_by_drain, [none_isolated_on_pcp]),
-    (sizes_in_wrong_order, [batch_within_high]),
-    (all_passed_the_check, [watermark_kept]),
-    (reserve_used_up, [watermark_kept, overshoot_bounded]),
-    (lost_update, [mlock_counted]),
-])  # fmt: skip
-def test_planted_bug_is_noticed_by_its_invariant_alone(
-    world: World, plant: Callable[[World], None], noticed: list[Invariant]
-) -> None:
-    plant(world)
-    assert violated(world) == {i.name for i in noticed}
+PLANTED: dict[str, Callable[[World], None]] = {
+    pages_conserved.name: tails_leaked,
+    one_owner_each.name: handed_out_twice,
+    nr_free_right.name: forgot_nr_free,
+    pcp_count_right.name: forgot_count,
+    free_counted.name: counted_twice,
+    isolated_apart.name: on_movable_list_of_isolated_block,
+    isolation_counted.name: isolated_twice,
+    lists_match.name: stolen_meanwhile,
+    highatomic_counted.name: unreserved_never,
+    none_isolated_on_pcp.name: missed_by_drain,
+    batch_within_high.name: sizes_in_wrong_order,
+    watermark_kept.name: all_passed_the_check,
+    overshoot_bounded.name: reserve_used_up,
+    mlock_counted.name: lost_update,
+}
+
+
+def test_each_invariant_has_its_bug() -> None:
+    assert set(PLANTED) == {i.name for i in PAGE_INVARIANTS}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_bug_is_noticed_by_its_invariant_alone(name: str, world: World) -> None:
+    PLANTED[name](world)
+    assert violated(world) == {name}
 
 
 def free_while_used(w: World) -> None:

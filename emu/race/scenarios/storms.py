@@ -1,6 +1,6 @@
 """Retry storms of the slow path: rounds for nothing, and failures that a look at the right place would have avoided."""
 
-from emu.race.invariants_tasks import failure_was_avoidable, next_round_gets_it
+from emu.race.invariants_tasks import failure_was_avoidable, next_round_gets_it, rounds_are_bounded
 from emu.race.ops_pages import alloc, drain, free
 from emu.race.ops_tasks import cache, holes, request, take
 from emu.race.scenario import OPEN, Commit, Scenario, small
@@ -41,7 +41,7 @@ S1 = Scenario(
         "cpu1": (free(slot=0, order=1),),
         "kswapd0": (),
     },
-    invariants=(next_round_gets_it,),
+    invariants=(next_round_gets_it, rounds_are_bounded),
     setup=below_min,
     status=OPEN,
     switch="S1",
