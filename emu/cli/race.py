@@ -161,8 +161,10 @@ def scenario_of(schedule: Schedule, file: Path | None) -> Scenario:
 
 def own_file(which: str) -> list[str]:
     """What a later command needs to find a scenario that isn't in the catalogue."""
-    path = which.partition(":")[0]
-    return ["--file", path] if path.endswith(".py") else []
+    from emu.race.catalogue import file_of
+
+    path, _ = file_of(which)
+    return ["--file", str(path)] if path else []
 
 
 # --- list -------------------------------------------------------------------------------------------------------------
@@ -211,13 +213,14 @@ def show_race(
 
     With its commits, machine and programs.
     """
-    from emu.race.catalogue import find_scenario
+    from emu.race.catalogue import file_of, find_scenario
 
     scenario = find_scenario(which)
     if source:
         from emu.race.source import source_of
 
-        typer.echo(source_of(scenario) or Path(which.partition(":")[0]).read_text(), nl=False)
+        path, _ = file_of(which)
+        typer.echo(path.read_text() if path else source_of(scenario), nl=False)
         return
     follow = f"emu race run {which}"
     print_result(as_json, {**_as_dict(scenario), "next": follow}, list(_show_lines(scenario)), follow)

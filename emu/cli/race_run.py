@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -207,10 +206,11 @@ def _crew(
     if not executor:
         yield None
         return
+    from emu.race.catalogue import file_of
     from emu.stress.cluster import ClusterCrew, cluster
 
-    path, colon, name = which.partition(":")
-    where = f"{Path(path).absolute()}{colon}{name}" if path.endswith(".py") else which
+    path, name = file_of(which)
+    where = f"{path.absolute()}:{name}".removesuffix(":") if path else which
     values = {"which": where, "fix": fix or [], "unfix": unfix or [], "unfixed": unfixed}
     with cluster(executor) as (distributed, client):
         yield ClusterCrew(distributed, client, executor, values)

@@ -10,7 +10,7 @@ from pathlib import Path
 from emu.race import scenarios
 from emu.race.scenario import Scenario, ScenarioError
 
-__all__ = ["catalogue", "find_scenario", "load_file"]
+__all__ = ["catalogue", "file_of", "find_scenario", "load_file"]
 
 
 def _order(scenario: Scenario) -> tuple[str, int, str]:
@@ -27,15 +27,21 @@ def catalogue() -> dict[str, Scenario]:
     return {scenario.id: scenario for scenario in sorted(found, key=_order)}
 
 
+def file_of(name: str) -> tuple[Path | None, str]:
+    """``mine.py:LOST`` as a file and an id, which is empty where only the file is named. No file: (None, the name)."""
+    match = re.fullmatch(r"(.+\.py)(?::(.*))?", name)
+    return (Path(match[1]), match[2] or "") if match else (None, name)
+
+
 def find_scenario(name: str) -> Scenario:
     """By id, or from a file: ``R8``, ``mine.py``, ``mine.py:LOST``. Raises ScenarioError."""
     known = catalogue()
     by_upper = {id_.upper(): id_ for id_ in known}
     if name.upper() in by_upper:
         return known[by_upper[name.upper()]]
-    path, _, which = name.partition(":")
-    if path.endswith(".py"):
-        mine = {scenario.id: scenario for scenario in load_file(Path(path))}
+    path, which = file_of(name)
+    if path is not None:
+        mine = {scenario.id: scenario for scenario in load_file(path)}
         if which and which not in mine:
             raise ScenarioError(f"{path}: no scenario {which!r}; there are {', '.join(mine)}")
         return mine[which] if which else next(iter(mine.values()))

@@ -303,6 +303,9 @@ def test_show_knows_each(emu: Emu, name: str) -> None:
 def test_the_source_of_a_scenario_runs(emu: Emu, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(emu("show", "R13", "--source").out)
     assert emu("run", "mine.py").status == 1
+    (tmp_path / "at 12:30.py").write_text((tmp_path / "mine.py").read_text())
+    assert emu("show", "at 12:30.py:R13", "--json").data["id"] == "R13"
+    assert "--file 'at 12:30.py'" in emu("run", "at 12:30.py").out
     assert emu("show", MINE, "--source").out == Path(MINE).read_text()
 
 
