@@ -44,3 +44,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Done(status or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def emu(command: Emu) -> Emu:
+    """``emu race ...``: ``emu("run", LOOP)``."""
+    return lambda *args, **more: command("race", *args, **more)

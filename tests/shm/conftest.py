@@ -7,6 +7,7 @@ import pytest
 
 from shm.struct import Struct
 from tests.shm.helpers import Crew
+from tests.shm.lock_model import MANY, Shared, init
 
 
 @pytest.fixture
@@ -21,3 +22,11 @@ def crew() -> Iterator[Callable[..., Crew]]:
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def made(crew: Callable[..., Crew]) -> Crew:
+    """The test holds nothing yet; it is the last party, the others are for children."""
+    made = crew(Shared, MANY + 1, spin_limit=100)
+    init(made.shared, 3)
+    return made

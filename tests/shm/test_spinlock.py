@@ -1,6 +1,5 @@
 """The spinlock between real processes: exact, fair, counted, and not brought down by a killed one."""
 
-import os
 import random
 import signal
 from collections.abc import Callable
@@ -8,163 +7,40 @@ from collections.abc import Callable
 import pytest
 
 from shm import loader
-from shm.atomic import clock_ns, cpu_relax, fetch_add, load_acquire, store_release
-from shm.core import entry
-from shm.lockstat import LOCK_POINTS, LockHold, bucket, bucket_value
-from shm.point import Party, site, site_name
-from shm.ring import Ring, ring_drain, ring_init
-from shm.spinlock import LOOK_NS, spin_is_locked, spin_lock, spin_lock_init, spin_skip_dead, spin_trylock, spin_unlock
+from shm.atomic import load_acquire, store_release
+from shm.lockstat import LOCK_POINTS
+from shm.point import site_name
 from shm.spinlock_dead import EDEADLK, EOWNERDEAD
 from shm.spinlock_types import KICK, PENDING, Spinlock, holder_of
-from shm.struct import Array, Struct, address_of, array, embed, i64, offset_of, size_of, struct
+from shm.struct import offset_of, size_of
 from tests.shm.helpers import Crew, raised_to, scaled, until
-
-HERE = site("test_spinlock:here")
-THERE = site("test_spinlock:there")
-MANY = 8
-
-
-@struct
-class Shared(Struct):
-    lock: Spinlock = embed(Spinlock)
-    counter: int = i64()
-    queue_max: int = i64()
-    gate: int = i64()
-    log: Array[int] = array(i64, 16)
-    ring: Ring = embed(Ring)
-    holds: Array[LockHold] = array(LockHold, 4)
-
-
-@entry
-def init(s: Shared, lock_class: int) -> None:
-    spin_lock_init(s.lock, lock_class)
-
-
-@entry
-def init_ring(s: Shared, record: int) -> None:
-    ring_init(s.ring, 4, record)
-
-
-@entry
-def take(me: Party, s: Shared, where: int) -> int:
-    return spin_lock(me, s.lock, where)
-
-
-@entry
-def try_take(me: Party, s: Shared, where: int) -> bool:
-    return spin_trylock(me, s.lock, where)
-
-
-@entry
-def drop(me: Party, s: Shared) -> None:
-    spin_unlock(me, s.lock)
-
-
-@entry
-def skip(me: Party, s: Shared, where: int) -> int:
-    return spin_skip_dead(me, s.lock, where)
-
-
-@entry
-def is_locked(s: Shared) -> bool:
-    return spin_is_locked(s.lock)
-
-
-@entry
-def count(me: Party, s: Shared, n: int, where: int) -> int:
-    """n locked increments with plain loads and stores."""
-    for _ in range(n):
-        told = spin_lock(me, s.lock, where)
-        if told != 0:
-            return told
-        s.counter += 1
-        queued = (load_acquire(s.lock, "tail") - load_acquire(s.lock, "head")) & 0xFFFFFFFF
-        s.queue_max = max(s.queue_max, queued)
-        spin_unlock(me, s.lock)
-    return 0
-
-
-@entry
-def sign(me: Party, s: Shared, where: int) -> int:
-    """Take the lock once and put the own index into the log."""
-    told = spin_lock(me, s.lock, where)
-    if told != 0:
-        return told
-    s.log[s.counter & 15] = me.index
-    s.counter += 1
-    spin_unlock(me, s.lock)
-    return 0
-
-
-@entry
-def hold_for_ever(me: Party, s: Shared, where: int) -> int:
-    if spin_lock(me, s.lock, where) != 0:
-        return 1
-    store_release(s, "gate", 1)
-    while load_acquire(s, "gate") == 1:
-        cpu_relax()
-    spin_unlock(me, s.lock)
-    return 0
-
-
-@entry
-def try_in_turns(me: Party, s: Shared, n: int, where: int) -> int:
-    got = 0
-    while got < n:
-        if spin_trylock(me, s.lock, where):
-            s.counter += 1
-            got += 1
-            spin_unlock(me, s.lock)
-    return 0
-
-
-@entry
-def lock_and_unlock_until_told(me: Party, s: Shared, where: int) -> int:
-    """Until the gate opens (0) or the lock is broken."""
-    while load_acquire(s, "gate") == 0:
-        told = spin_lock(me, s.lock, where)
-        if told != 0:
-            return told
-        s.counter += 1
-        spin_unlock(me, s.lock)
-        fetch_add(me, "heartbeat", 1)
-    return 0
+from tests.shm.lock_model import (
+    ENTRIES,
+    HERE,
+    MANY,
+    THERE,
+    Shared,
+    count,
+    drop,
+    hold_for_ever,
+    in_line,
+    init,
+    is_locked,
+    lock_and_unlock_until_told,
+    look_about,
+    position,
+    queued,
+    sign,
+    skip,
+    take,
+    try_in_turns,
+    try_take,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def native() -> None:
-    loader.load([e for e in globals().values() if type(e).__name__ == "Entry"])
-
-
-@pytest.fixture
-def made(crew: Callable[..., Crew]) -> Crew:
-    """The test holds nothing yet; it is the last party, the others are for children."""
-    made = crew(Shared, MANY + 1, spin_limit=100)
-    init(made.shared, 3)
-    return made
-
-
-def queued(crew: Crew, waiters: int) -> None:
-    """Wait until the lock is held and so many wait."""
-    lock = crew.shared.lock
-    until(lambda: (load_acquire(lock, "tail") - load_acquire(lock, "head")) & 0xFFFFFFFF == waiters, "queue")
-
-
-def position(crew: Crew) -> int:
-    """The lock as a party has it in ``waits``."""
-    return address_of(crew.shared.lock) - address_of(crew.parties[0])
-
-
-def in_line(crew: Crew, index: int) -> None:
-    """Wait until a party has said which ticket it waits for."""
-    until(lambda: load_acquire(crew.parties[index].waits[0], "lock") == position(crew), "a ticket on record")
-
-
-def look_about(times: int) -> None:
-    """Let so much time pass that a waiter looks for the dead so often."""
-    then = clock_ns() + times * LOOK_NS
-    while clock_ns() < then:
-        os.sched_yield()
+    loader.load(ENTRIES)
 
 
 def test_the_lock_is_whole_cache_lines() -> None:
@@ -230,29 +106,6 @@ def test_it_is_taken_in_the_order_of_arrival(made: Crew) -> None:
     drop(me, made.shared)
     assert made.reap() == [0] * MANY
     assert list(made.shared.log)[:MANY] == order
-
-
-def test_statistics_of_time_are_left_alone_unless_asked_for(made: Crew) -> None:
-    made.fork(0, count, 100, HERE)
-    made.fork(1, count, 100, HERE)
-    assert made.reap() == [0, 0]
-    lock = made.shared.lock
-    assert lock.acquisitions == 200
-    assert lock.stat.waits.nr == lock.stat.holds.nr == lock.stat.acq_bounces == 0
-
-
-def test_more_sites_than_places_are_not_counted_by_site(made: Crew) -> None:
-    for i in range(LOCK_POINTS + 1):
-        take(made.parties[MANY], made.shared, HERE)
-        made.fork(0, sign, 100 + i)
-        queued(made, 1)
-        drop(made.parties[MANY], made.shared)
-        assert made.reap() == [0]
-    lock = made.shared.lock
-    points = lock.stat.contention_points
-    assert [point.site for point in points] == [100 + i for i in range(LOCK_POINTS)]
-    assert sum(point.contentions for point in points) == LOCK_POINTS == lock.contentions - 1
-    assert [(p.site, p.contentions) for p in lock.stat.contending_points if p.site] == [(HERE, lock.contentions)]
 
 
 def test_trylock_takes_a_free_lock_only(made: Crew) -> None:
@@ -407,84 +260,6 @@ def test_who_waits_for_itself_is_told(made: Crew) -> None:
     assert take(me, made.shared, HERE) == -EDEADLK
     assert made.shared.lock.recursion == MANY + 1
     assert site_name(made.shared.lock.site) == "test_spinlock:there"
-
-
-def test_time_is_spent_spinning_parked_or_holding(made: Crew) -> None:
-    for party in made.parties:
-        party.lock_stat = 1
-    me = made.parties[MANY]
-    take(me, made.shared, HERE)
-    made.fork(0, sign, THERE)
-    in_line(made, 0)
-    look_about(1)
-    drop(me, made.shared)
-    assert made.reap(0) == [0]
-    waiter, stat = made.parties[0], made.shared.lock.stat
-    assert LOOK_NS // 2 < waiter.park_ns <= stat.waits.longest
-    assert waiter.park_ns + waiter.spin_ns == stat.waits.total
-    assert me.hold_ns > LOOK_NS // 2
-    assert me.hold_ns + waiter.hold_ns == stat.holds.total
-    assert (stat.con_bounces, stat.acq_bounces) == (1, 2)
-
-
-def keep_holds(made: Crew, party: Party) -> None:
-    """Have a party's holds on record, the last four at most."""
-    init_ring(made.shared, size_of(LockHold))
-    party.lock_stat, party.lock_ring = 1, address_of(made.shared.ring) - address_of(party)
-
-
-def test_each_hold_is_on_record(made: Crew) -> None:
-    me, lock = made.parties[MANY], made.shared.lock
-    keep_holds(made, me)
-    for _ in range(2):
-        take(me, made.shared, HERE)
-        drop(me, made.shared)
-    assert try_take(me, made.shared, THERE)
-    drop(me, made.shared)
-    holds = ring_drain(made.shared.ring, LockHold)
-    assert [site_name(number) for number in holds["site"].tolist()] == ["test_spinlock:here"] * 2 + [
-        "test_spinlock:there"
-    ]
-    assert holds["waited"].tolist() == [-1] * 3
-    table = address_of(me) - MANY * me.stride
-    assert holds["lock"].tolist() == [address_of(lock.stat) - table] * 3
-    assert int((holds["released"] - holds["acquired"]).sum()) == lock.stat.holds.total
-    assert me.irqs_off == 0
-
-
-def test_a_wait_is_on_record_with_the_hold(made: Crew) -> None:
-    keep_holds(made, made.parties[0])
-    take(made.parties[MANY], made.shared, HERE)
-    made.fork(0, sign, THERE)
-    queued(made, 1)
-    drop(made.parties[MANY], made.shared)
-    assert made.reap() == [0]
-    (hold,) = ring_drain(made.shared.ring, LockHold)
-    assert int(hold["waited"]) == made.shared.lock.stat.waits.total > 0
-    take(made.parties[MANY], made.shared, HERE)  # and the next one, who didn't wait, has none of it
-    drop(made.parties[MANY], made.shared)
-    assert made.shared.lock.stat.waited == 0
-
-
-def test_holds_that_find_no_room_are_counted(made: Crew) -> None:
-    me = made.parties[MANY]
-    keep_holds(made, me)
-    for _ in range(7):
-        take(me, made.shared, HERE)
-        drop(me, made.shared)
-    assert (len(ring_drain(made.shared.ring, LockHold)), made.shared.ring.lost) == (4, 3)
-
-
-@entry
-def bucket_of(ns: int) -> int:
-    return bucket(ns)
-
-
-def test_a_bucket_is_within_a_128th_of_its_times() -> None:
-    for ns in (0, 1, 127, 128, 255, 256, 257, 1000, 123_456, 10**9, (1 << 37) - 1):
-        assert abs(bucket_value(int(bucket_of(ns))) - ns) * 128 <= ns
-    assert bucket_of(1 << 45) == bucket_of((1 << 37) - 1)
-    assert [int(bucket_of(n)) for n in range(300)] == [*range(256), *(256 + (n - 256) // 2 for n in range(256, 300))]
 
 
 @pytest.mark.slow
