@@ -10,7 +10,10 @@ import pytest
 
 from emu.cli import main
 from emu.programs import load_all
+from emu.race.report import Report
 from tests.race.command import Done, Emu
+from tests.race.planted import LOOP, TWICE
+from tests.race.reports import found
 
 
 @pytest.fixture
@@ -50,3 +53,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 def emu(command: Emu) -> Emu:
     """``emu race ...``: ``emu("run", LOOP)``."""
     return lambda *args, **more: command("race", *args, **more)
+
+
+@pytest.fixture(scope="module")
+def loop() -> Report:
+    load_all()
+    return found(LOOP)
+
+
+@pytest.fixture(scope="module")
+def twice() -> Report:
+    load_all()
+    return found(TWICE)
