@@ -18,6 +18,7 @@ from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step, listed_frees
 from emu.workload.driven_context import Alloc, Attempt, Context, fields_of, owner_of
+from emu.workload.stamps import stamps
 from emu.zone.gfp import (
     __GFP_ATOMIC,
     ALLOC_HARDER,
@@ -47,7 +48,10 @@ class DrivenScript:
         self.victims: set[int] = set()
         self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
         self.queued = {n["nid"]: bool(n["kswapd_waiting"]) for n in case.before["nodes"]}  # kswapd on its wait queue
+        self.wakes: list[tuple[int, int]] = []  # event, order: kswapd is asked for so much
+        self.kswapd_seen = dict.fromkeys(self.queued, -1)  # node -> kswapd's last event, or the last that woke it
         self.listed = listed_frees(case.trace)
+        self.stamps = stamps(case)
         self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
 
     def build(self) -> list[Step]:
@@ -95,7 +99,8 @@ class DrivenScript:
         if order != 0:
             self.waiting[where] = Step(line.seq, s.OP_FREE_PFN, line.cpu, order=order, pfn=pfn)
             return
-        self.steps.append(Step(line.seq, s.OP_PREPARE, line.cpu, pfn=pfn))
+        stamp = self.stamps.get(line.seq, -1)
+        self.steps.append(Step(line.seq, d.OP_FREE_PREPARE, line.cpu, n=stamp + 1, pfn=pfn))
         if line.seq not in self.listed:
             self.waiting[where] = Step(line.seq, d.OP_FREE_COMMIT, line.cpu, pfn=pfn)
 
@@ -137,15 +142,18 @@ class DrivenScript:
         pfn = int(f["pfn"])
         self.steps.append(Step(line.seq, d.OP_ROTATE, line.cpu, n=int(f["head"]), pfn=pfn if pfn < 1 << 40 else -1))
 
-    def _kswapd(self, line: Line, what: int, nid: int, order: int = 0) -> None:
+    def _kswapd(self, line: Line, what: int, nid: int, order: int = 0, **recorded: Any) -> None:
         if what in (d.KSWAPD_WAKES, d.KSWAPD_SLEEPS):
             self.queued[nid] = what == d.KSWAPD_SLEEPS
-        self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what))
+        self.kswapd_seen[nid] = line.seq
+        self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what, recorded=recorded or None))
 
     def on_mm_vmscan_kswapd_wake(self, where: Context, line: Line) -> None:
-        """kswapd goes to work."""
+        """kswapd goes to work. It has taken the order a little before it says so: later requests it hasn't seen."""
         f = fields_of(line)
-        self._kswapd(line, d.KSWAPD_WAKES, int(f["nid"]), int(f["order"]))
+        nid = int(f["nid"])
+        late = {order for seq, order in self.wakes if seq > self.kswapd_seen[nid]}
+        self._kswapd(line, d.KSWAPD_WAKES, nid, int(f["order"]), late=late)
 
     def on_mm_vmscan_kswapd_sleep(self, where: Context, line: Line) -> None:
         """kswapd lies down on its queue."""
@@ -169,6 +177,7 @@ class DrivenScript:
                 at = alloc.attempt.locked if alloc.attempt.locked >= 0 else alloc.attempt.last
             self.steps.append(Step(at - 1, d.OP_KSWAPD, line.cpu, nid=nid, n=d.KSWAPD_SLEEPS))
         self.queued[nid] = False
+        self.kswapd_seen[nid] = line.seq
 
     def on_mark_victim(self, where: Context, line: Line) -> None:
         """The OOM killer has chosen a task, which may use the reserves from now on."""
@@ -273,7 +282,7 @@ class DrivenScript:
         self._between_attempts(where, line)
         alloc = self._current(where)
         if alloc is not None:
-            alloc.reclaiming = True
+            alloc.reclaiming, alloc.hopeless = True, False
 
     def on_mm_vmscan_direct_reclaim_end(self, where: Context, line: Line) -> None:
         """Direct reclaim is over, and an attempt follows."""
@@ -292,6 +301,7 @@ class DrivenScript:
             return
         f = fields_of(line)
         step, flags = f["step"], int(f["alloc_flags"], 0)
+        alloc.hopeless = step in ("reclaim", "compact")
         if step == "got" or (step not in ("start", "retry", "nopage", "fail") and int(f["b"]) >= 0):
             return  # it has its page
         self._end_attempt(where, alloc, -1, line.seq)
@@ -300,6 +310,7 @@ class DrivenScript:
             if step == "start":
                 alloc.rt = bool(flags & ALLOC_HARDER) and not int(f["gfp"], 0) & ATOMIC
             self.steps.append(self._step(where, alloc, line.seq, d.OP_WAKE, n=d.ATTEMPT_START))
+            self.wakes.append((line.seq, int(f["order"])))
         elif step == "nopage":
             alloc.kind = d.ATTEMPT_NOFAIL
         self._next_attempt(where, alloc, line.seq)
@@ -349,7 +360,8 @@ class DrivenScript:
             self._under_lock(where, line)
             alloc.attempt.lru.append(Step(line.seq, d.OP_LRU, line.cpu, handle=end - start + 1, n=movable, pfn=start))
         elif int(f["mt"]) != MIGRATE_HIGHATOMIC:  # a reserved block is given back
-            self.steps.append(self._step(where, alloc, line.seq, d.OP_UNRESERVE, n=alloc.attempt.kind))
+            force = int(alloc.hopeless)
+            self.steps.append(self._step(where, alloc, line.seq, d.OP_UNRESERVE, zid=force, n=alloc.attempt.kind))
             alloc.attempt.locked = -1
             self._between_attempts(where, line)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from emu.workload import driven_ops as d
+from emu.workload import script as s
 from emu.workload.case import Case, Step
 from emu.workload.compare import Difference, after_differences
 from emu.workload.driven_context import fields_of
@@ -60,6 +61,11 @@ def compare_driven(
                 differences.append(Difference(f"{name}: pfn of order {step.order}", step.pfn, int(op["pfn"])))
             if op["pcp"]:
                 (differences if op["pcp"] & d.WRONG_FLAGS else reads).append(_note(name, step, op))
+            if op["done"] == s.ENDS:
+                differences.append(Difference("all that follows from this page", "executed", "not executed"))
+                return Driven(allocs, matched, verdicts, tuple(differences), tuple(reads))
+        elif (read := _read(name, step, op)) is not None:
+            reads.append(read)
         else:
             differences += _foreign(name, step, op)
     differences += after_differences(_own(case.after), _own(ours))
@@ -85,6 +91,16 @@ def _note(name: str, step: Step, op: Any) -> Difference:
     else:
         ours = f"mems_allowed {recorded['task'][1]:#x} when it began"
     return Difference(f"{name}: {what}", f"free by zone id {recorded['failed']}", ours)
+
+
+def _read(name: str, step: Step, op: Any) -> Difference | None:
+    """What others read without a lock while a CPU changed it."""
+    if step.code == d.OP_FREE_PREPARE and op["pcp"]:
+        return Difference(f"{name}: type that the block of page {step.pfn} had", step.n - 1, int(op["free"]))
+    if step.code == d.OP_KSWAPD and step.n == d.KSWAPD_WAKES and op["free"] > step.order and step.recorded:
+        if int(op["free"]) in step.recorded["late"]:
+            return Difference(f"{name}: kswapd had taken the order before a request", step.order, int(op["free"]))
+    return None
 
 
 def _foreign(name: str, step: Step, op: Any) -> Iterator[Difference]:

@@ -42,5 +42,6 @@ class Alloc:
     enter: dict[str, str]
     attempt: Attempt
     reclaiming: bool = False  # between attempts: what happens now isn't the allocator's
+    hopeless: bool = False  # reclaim and compaction are behind it: it is should_reclaim_retry()'s turn
     rt: bool = False
     kind: int = d.ATTEMPT_FAST  # of its next attempt

@@ -7,7 +7,7 @@ isolates, when kswapd sleeps) arrives as operations too. Importing this module g
 
 from emu.cpu.alloc_flags import __gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from emu.cpu.cpuset import __cpuset_node_allowed
-from emu.cpu.free import S_FREE_UNREF
+from emu.cpu.free import S_FREE_UNREF, free_unref_page_prepare
 from emu.cpu.page_alloc import (
     alloc_context,
     alloc_flags_nofragment,
@@ -17,7 +17,7 @@ from emu.cpu.page_alloc import (
 )  # fmt: skip
 from emu.cpu.pageset import free_unref_page_commit
 from emu.cpu.task import current_gfp_context
-from emu.workload.script import OP_DRIVEN, Op, do_driven
+from emu.workload.script import ENDS, OP_DRIVEN, Op, do_driven, let_go
 from emu.zone.alloc_context import NODEMASK_NONE, AllocContext
 from emu.zone.event import trace_mm_page_alloc
 from emu.zone.gfp import (
@@ -63,13 +63,14 @@ OP_CONTEXT = OP_DRIVEN
 # n = ATTEMPT_*, zid = recorded alloc_flags (-1: unknown), handle = zones (ids) recorded as too low
 OP_ATTEMPT = OP_DRIVEN + 1
 OP_WAKE = OP_DRIVEN + 2  # wake_all_kswapds() of an allocation's slow path
-OP_UNRESERVE = OP_DRIVEN + 3
+OP_UNRESERVE = OP_DRIVEN + 3  # zid = even the last block
 OP_ISOLATE = OP_DRIVEN + 4
 OP_ROTATE = OP_DRIVEN + 5
 OP_LRU = OP_DRIVEN + 6  # n of the block's pages in use, from pfn to pfn + handle, are on an LRU list
 OP_CUT_BOOST = OP_DRIVEN + 7  # kswapd takes n off the zone's boost
 OP_KSWAPD = OP_DRIVEN + 8  # n = KSWAPD_*
 OP_FREE_COMMIT = OP_DRIVEN + 9  # the second half of free_unref_page()
+OP_FREE_PREPARE = OP_DRIVEN + 10  # the first half; n = the stamp that the page got + 1, 0: unknown
 
 ATTEMPT_FAST = 0
 ATTEMPT_START = 1  # after the restart label
@@ -89,6 +90,7 @@ FORCED_PASS = 2
 WRONG_FLAGS = 4
 SKIPPED = 8
 OTHER_MEMS = 16
+OTHER_TYPE = 32
 ENOUGH = 1 << 40  # shifts a watermark out of reach
 S_ISOLATE = site("driven:isolate")
 S_ROTATE = site("driven:rotate")
@@ -226,6 +228,8 @@ def do_attempt(m: Machine, cpu: Cpu, op: Op, wanted: int) -> None:
     if ac.alloc_flags & ALLOC_NO_WATERMARKS == 0:
         forced = judge(m, cpu, op, ac, wanted)
     op.pfn = get_page_from_freelist(m, cpu, ac.alloc_mask, op.order, ac.alloc_flags, ac)
+    if op.pfn != wanted:
+        op.done = ENDS  # the pages that the trace frees from here on are not those that were taken here
     if forced != 0:
         unforce(m, forced, ac.highest_zoneidx)
     task_at(m, cpu.current).mems_allowed = mems_allowed
@@ -240,7 +244,7 @@ def do_wake(m: Machine, cpu: Cpu, op: Op) -> None:
     prepare_alloc_pages(m, cpu, op.gfp & m.gfp_allowed_mask, op.order, op.nid, op.nodemask, ac)
     slow_context(m, cpu, op, ac)
     if op.code == OP_UNRESERVE:
-        unreserve_highatomic_pageblock(m, cpu, ac, 0)
+        unreserve_highatomic_pageblock(m, cpu, ac, op.zid)
     elif gfp_to_alloc_flags(m, cpu, ac.alloc_mask) & ALLOC_KSWAPD != 0:
         wake_all_kswapds(m, cpu, op.order, ac.alloc_mask, ac)
 
@@ -305,12 +309,16 @@ def cut_boost(m: Machine, cpu: Cpu, op: Op, zone: Zone) -> None:
 
 @core
 def kswapd(m: Machine, op: Op) -> None:
-    """OP_KSWAPD: what kswapd itself does to its node's fields. ``free`` returns the order it found."""
+    """OP_KSWAPD: what kswapd itself does to its node's fields. ``free`` returns the order it found.
+
+    Where that is more than the kernel's found, the larger request came after it had looked, and is still there.
+    """
     node = m.nodes[op.nid]
     if op.n == KSWAPD_WAKES:
         op.free = node.kswapd_order
-        node.kswapd_order = 0
-        node.kswapd_highest_zoneidx = MAX_NR_ZONES
+        if op.free <= op.order:
+            node.kswapd_order = 0
+            node.kswapd_highest_zoneidx = MAX_NR_ZONES
         node.kswapd_wait.state = 0
     elif op.n == KSWAPD_SLEEPS:
         node.kswapd_wait.state = 1
@@ -318,6 +326,20 @@ def kswapd(m: Machine, op: Op) -> None:
         node.kswapd_failures = 0
     else:
         node.kswapd_failures += 1
+
+
+@core
+def free_prepare(m: Machine, cpu: Cpu, op: Op, pfn: int) -> None:
+    """OP_FREE_PREPARE. The pageblock's type is read without a lock: where the kernel is known to have read another
+    one, the page gets that. ``free`` returns what was read here."""
+    let_go(m, pfn, 0, 0)
+    free_unref_page_prepare(m, cpu, pfn)
+    page = page_record(m, pfn_to_page(m, pfn))
+    op.free = page.index
+    op.pcp = 0
+    if op.n != 0 and page.index != op.n - 1:
+        page.index = op.n - 1
+        op.pcp = OTHER_TYPE
 
 
 @core
@@ -334,6 +356,8 @@ def do_driven_op(m: Machine, cpu: Cpu, op: Op, given: int) -> None:
     code = op.code
     if code == OP_ATTEMPT:
         do_attempt(m, cpu, op, given)
+    elif code == OP_FREE_PREPARE:
+        free_prepare(m, cpu, op, given)
     elif code == OP_FREE_COMMIT:
         free_commit(m, cpu, given)
     elif code == OP_CONTEXT:

@@ -69,6 +69,8 @@ OP_KSWAPD_RAN = 24  # it was over by now in the recorded kernel: wait for it, if
 OP_KSWAPD_STOLE = 25  # in the n-th run it had reclaimed ``nodemask`` pages by now
 OP_DRIVEN = 26  # from here on: emu.workload.driven_ops
 
+ENDS = 2  # Op.done of one after which the script makes no sense
+
 
 @struct
 class Op(Struct):
@@ -345,4 +347,4 @@ def do_op(m: Machine, cpu: Cpu, op: Op, handles: int) -> None:
         do_foreign_free(m, cpu, op, given)
     elif op.code != OP_NOP:
         do_control(m, cpu, op)
-    op.done = 1
+    op.done = max(op.done, 1)

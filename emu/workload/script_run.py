@@ -7,19 +7,21 @@ from emu.cpu.workqueue import (
     run_work,
     sleep_on_doorbell,
 )  # fmt: skip
-from emu.workload.script import OP_SIZE, do_op, op_at
+from emu.workload.script import ENDS, OP_SIZE, do_op, op_at
 from emu.zone.mmzone import Cpu, Machine, cpu_record
 from shm.atomic import cpu_relax, load_acquire, store_release
 from shm.core import core, entry
 
 SPINS = 4000
+OVER = 1 << 62  # a turn that nobody has
 
 
 @core
 def wait_turn(m: Machine, cpu: Cpu, turn: int) -> bool:
-    """Wait until all operations before ``turn`` are done; false when the machine is being stopped."""
+    """Wait until all operations before ``turn`` are done; false when the machine is being stopped, or one of them ended
+    the script."""
     spins = 0
-    while load_acquire(m, "turn") != turn:
+    while load_acquire(m, "turn") < turn:
         if load_acquire(m, "stop") != 0:
             return False
         if cpu.work_tail != load_acquire(cpu, "work_head"):
@@ -29,9 +31,9 @@ def wait_turn(m: Machine, cpu: Cpu, turn: int) -> bool:
             cpu_relax()
             continue
         seen = load_acquire(cpu, "doorbell")
-        if load_acquire(m, "turn") != turn and cpu.work_tail == load_acquire(cpu, "work_head"):
+        if load_acquire(m, "turn") < turn and cpu.work_tail == load_acquire(cpu, "work_head"):
             sleep_on_doorbell(cpu, seen)
-    return True
+    return bool(load_acquire(m, "turn") == turn)
 
 
 @core(inline=True)
@@ -52,12 +54,20 @@ def party_index(m: Machine, process: int) -> int:
     return process if process < m.nr_cpus else process + m.nr_daemons
 
 
+@core(cold=True)
+def end_script(m: Machine, procs: int) -> None:
+    """Nobody's turn comes any more."""
+    store_release(m, "turn", OVER)
+    for process in range(procs):
+        ring_doorbell(cpu_record(m, cpu_at(m, party_index(m, process))))
+
+
 @entry
 def run_ordered(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: int, procs: int, mine: int) -> int:
     """Execute the operations ``[first, last)`` of the CPUs that this process plays, each in its turn.
 
     ``ops`` and ``handles`` are offsets. ``procs`` processes share the CPUs (:func:`player`), ``mine`` is this one.
-    Returns the operations done here; fewer than there are when the machine was stopped.
+    Returns the operations done here; fewer than there are when the machine was stopped, or an operation ended it all.
     """
     done = 0
     for at in range(first, last):
@@ -70,6 +80,9 @@ def run_ordered(m: Machine, cpu: Cpu, ops: int, handles: int, first: int, last: 
         do_op(m, this, op, handles)
         done += 1
         cpu.party.heartbeat += 1
+        if op.done == ENDS:
+            end_script(m, procs)
+            break
         store_release(m, "turn", at + 1)
         if at + 1 < last:
             other = player(m, at + 1, op_at(m, ops + (at + 1) * OP_SIZE).cpu, procs)

@@ -55,7 +55,7 @@ def test_everything_is_decided_as_the_kernel_did(case: Case) -> None:
 
 def test_a_page_less_is_noticed(case: Case) -> None:
     steps = driven_script(case)
-    free = next(i for i, step in enumerate(steps) if step.code in (s.OP_FREE_PFN, s.OP_PREPARE))
+    free = next(i for i, step in enumerate(steps) if step.code in (s.OP_FREE_PFN, d.OP_FREE_PREPARE))
     result = replay(case, [*steps[:free], Step(steps[free].at, s.OP_NOP, 0), *steps[free + 1 :]])
     assert result.differences
 
@@ -77,5 +77,5 @@ def test_an_interrupt_between_entry_and_page(case: Case) -> None:
             Line(14, "a", 7, 0, "....", "mm_page_alloc", "page=ffffea0 pfn=500 order=0 migratetype=0"),
         ]
         steps = driven_script(Case(case.path, case.meta, case.before, case.after, [], trace))
-        names = {s.OP_PREPARE: "free", d.OP_ATTEMPT: "alloc"}
+        names = {d.OP_FREE_PREPARE: "free", d.OP_ATTEMPT: "alloc"}
         assert [names[step.code] for step in steps if step.code in names] == order
