@@ -16,7 +16,13 @@ from emu.machine import CMD_FREE_RUN, CMD_ORDERED, Machine
 from emu.workload import script as s
 from emu.workload import script_run
 from emu.workload.case import Case, Step, load_case, script_of
-from emu.workload.compare import Difference, after_differences, event_differences, result_differences
+from emu.workload.compare import (
+    Difference,
+    after_differences,
+    event_differences,
+    result_differences,
+    unseen_folds,
+)
 from emu.workload.driven import driven_script
 from emu.workload.driven_check import compare_driven
 from emu.zone.board import Board
@@ -137,10 +143,12 @@ def verify_case(
         lost = machine.lost_events()
         if driven:
             found = compare_driven(case, steps, placed.array, ours, events if traced and not lost else None)
-            differences, reads, allocs = list(found.differences), found.reads, found.allocs
+            differences, reads, allocs = list(found.differences), list(found.reads), found.allocs
         else:
-            differences = [*result_differences(steps, placed.ops), *after_differences(case.after, ours)]
-            reads, allocs = (), sum(step.code == s.OP_ALLOC for step in steps)
+            differences, reads = result_differences(case, steps, placed.ops)
+            differences += after_differences(case.after, ours)
+            reads += unseen_folds(case.after, ours)
+            allocs = sum(step.code == s.OP_ALLOC for step in steps)
             if traced and not lost:
                 differences += event_differences(case, events)
     if lost:

@@ -26,7 +26,8 @@ KMEM = (
     "mm_page_alloc", "mm_page_free", "mm_page_free_batched", "mm_page_alloc_zone_locked", "mm_page_pcpu_drain",
     "mm_page_alloc_extfrag",
 )  # fmt: skip
-BEFORE, AFTER = "oracle_mark: what=snap_end a=98 ", "oracle_mark: what=snap_begin a=97 "
+BEGIN, BEFORE = "oracle_mark: what=snap_begin a=98 ", "oracle_mark: what=snap_end a=98 "
+AFTER = "oracle_mark: what=snap_begin a=97 "
 _LINE = re.compile(r"\s*(.+)-(\d+)\s+\[(\d+)\]\s+(\S+)\s+(\d+): (\w+): (.*)")
 _FIELD = re.compile(r"(\w+)=(\S+)")
 
@@ -94,15 +95,17 @@ def _lines(path: Path) -> Iterator[str]:
         raise CaseError(f"{path}: damaged: {err}") from err
 
 
-def _trace(path: Path) -> list[Line]:
-    """The events between the two snapshots."""
+def _trace(path: Path, before: State) -> list[Line]:
+    """The events between the two snapshots, and those during the first one that it hasn't seen."""
     out: list[Line] = []
     inside = False
     for number, text in enumerate(_lines(path), 1):
         if text.startswith("#"):
             continue
-        if BEFORE in text:
+        if BEGIN in text:
             inside = True
+        elif BEFORE in text:
+            out = [line for line in out if _not_yet(before, line)]
         elif AFTER in text:
             return out
         elif inside:
@@ -112,6 +115,15 @@ def _trace(path: Path) -> list[Line]:
             task, pid, cpu, flags, seq, event, rest = found.groups()
             out.append(Line(int(seq), task.strip(), int(pid), int(cpu), flags, event, rest.rstrip()))
     raise CaseError(f"{path}: it ends before the second snapshot: truncated")
+
+
+def _not_yet(before: State, line: Line) -> bool:
+    """Whether a CPU folded a differential after the snapshot had read it. The driver holds off only its own CPU's
+    interrupts in some modes, and the other's vmstat worker runs."""
+    if line.event != "oracle_vmstat_fold":
+        return False
+    zone = next(z for z in before["zones"] if (z["nid"], z["zid"]) == (line["nid"], line["zid"]))
+    return bool(zone["pcp"][line.cpu]["vm_stat_diff"][line["item"]] == line["v"] != 0)
 
 
 def load_case(path: Path) -> Case:
@@ -128,7 +140,7 @@ def load_case(path: Path) -> Case:
     ops_file = path / "ops.jsonl.gz"
     ops = [json.loads(line) for line in _lines(ops_file)] if ops_file.exists() else []
     before, after = _json(path / "before.json.gz"), _json(path / "after.json.gz")
-    return Case(path, meta, before, after, ops, _trace(path / "trace.txt.gz"))
+    return Case(path, meta, before, after, ops, _trace(path / "trace.txt.gz", before))
 
 
 # --- operations ---

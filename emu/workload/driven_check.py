@@ -10,7 +10,7 @@ import numpy as np
 from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import Case, Step
-from emu.workload.compare import Difference, after_differences
+from emu.workload.compare import Difference, after_differences, unseen_folds
 from emu.workload.driven_context import fields_of
 from emu.zone.event import EV_BUDDY_FREE, EV_EXTFRAG, EV_WAKEUP_KSWAPD, EV_ZONE_LOCKED
 from emu.zone.mmzone import ZONE_NAMES
@@ -69,6 +69,7 @@ def compare_driven(
         else:
             differences += _foreign(name, step, op)
     differences += after_differences(_own(case.after), _own(ours))
+    reads += unseen_folds(_own(case.after), _own(ours))
     if events is not None:
         differences += _sequences(case, events)
         reads += _wakeups(case, events)

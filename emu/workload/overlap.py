@@ -1,0 +1,57 @@
+"""Operations of several CPUs that overlap in time: what one may have read while others were at work."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from emu.workload.case import Case, Step
+
+__all__ = ["Overlap"]
+
+
+class Overlap:
+    """The values that a zone's counters had around each operation.
+
+    Operations are executed one after another here. In the kernel one that was placed earlier may not have changed its
+    counter yet, and one that was placed later may have: the note of an operation is taken before its end.
+    """
+
+    def __init__(self, case: Case, steps: Sequence[Step], ops: Any) -> None:
+        self._ops = ops
+        begun, ended = _times(case)
+        seqs = [(step.at, step.recorded["seq"] if step.recorded else -1) for step in steps]
+        self._begun = [begun.get(seq, at) for at, seq in seqs]
+        self._ended = [ended.get(seq, at) for at, seq in seqs]
+        self._first = {
+            (zone["nid"], zone["zid"]): {
+                "free": zone["vm_stat"][0], "boost": zone["watermark_boost"],
+                "highatomic": zone["nr_reserved_highatomic"], "zone_flags": zone["flags"],
+            }
+            for zone in case.before["zones"]
+        }  # fmt: skip
+
+    def may_be(self, at: int, field: str, value: int) -> bool:
+        """Whether a note may hold this value. Free pages are counted singly, so any number in between may be seen."""
+        values = list(self._values(at, field))
+        return min(values) <= value <= max(values) if field == "free" else value in values
+
+    def _values(self, at: int, field: str) -> Iterator[int]:
+        """What the zone's field was before the operations that overlap with one, and after each of them."""
+        first = next((i for i in range(at) if self._ended[i] > self._begun[at]), at)
+        last = max(i for i, begun in enumerate(self._begun) if begun < self._ended[at] or i == at)
+        zone = self._ops[at].znid, self._ops[at].rzid
+        same = [i for i in range(last + 1) if (self._ops[i].znid, self._ops[i].rzid) == zone]
+        before = [i for i in same if i < first][-1:]
+        yield getattr(self._ops[before[0]], field) if before else self._first[zone][field]
+        for i in same:
+            if i >= first:
+                yield getattr(self._ops[i], field)
+
+
+def _times(case: Case) -> tuple[dict[int, int], dict[int, int]]:
+    """Operation -> its first and its last event."""
+    begun: dict[int, int] = {}
+    ended: dict[int, int] = {}
+    for line in case.trace:
+        if line.event == "oracle_op":
+            (begun if line.text.startswith("start") else ended)[line["seq"]] = line.seq
+    return begun, ended
