@@ -18,6 +18,7 @@ from emu.workload import driven_ops as d
 from emu.workload import script as s
 from emu.workload.case import OPS, Case, Line, Step, listed_frees
 from emu.workload.driven_context import Alloc, Attempt, Context, fields_of, owner_of
+from emu.workload.driven_kswapd import Kswapds
 from emu.workload.stamps import stamps
 from emu.zone.gfp import (
     __GFP_ATOMIC,
@@ -47,9 +48,7 @@ class DrivenScript:
         self.retiring: dict[Context, Step] = {}  # kswapd has balanced its node and takes the boosts back
         self.victims: set[int] = set()
         self.interrupts: dict[int, list[Line]] = {}  # CPU -> events of interrupts since its task's last event
-        self.queued = {n["nid"]: bool(n["kswapd_waiting"]) for n in case.before["nodes"]}  # kswapd on its wait queue
-        self.wakes: list[tuple[int, int]] = []  # event, order: kswapd is asked for so much
-        self.kswapd_seen = dict.fromkeys(self.queued, -1)  # node -> kswapd's last event, or the last that woke it
+        self.kswapds = Kswapds(case.before, self.steps)
         self.listed = listed_frees(case.trace)
         self.stamps = stamps(case)
         self.ops = {op["seq"]: op for op in case.ops if op["op"] in CONTROL}
@@ -142,42 +141,25 @@ class DrivenScript:
         pfn = int(f["pfn"])
         self.steps.append(Step(line.seq, d.OP_ROTATE, line.cpu, n=int(f["head"]), pfn=pfn if pfn < 1 << 40 else -1))
 
-    def _kswapd(self, line: Line, what: int, nid: int, order: int = 0, **recorded: Any) -> None:
-        if what in (d.KSWAPD_WAKES, d.KSWAPD_SLEEPS):
-            self.queued[nid] = what == d.KSWAPD_SLEEPS
-        self.kswapd_seen[nid] = line.seq
-        self.steps.append(Step(line.seq, d.OP_KSWAPD, line.cpu, order, nid=nid, n=what, recorded=recorded or None))
-
     def on_mm_vmscan_kswapd_wake(self, where: Context, line: Line) -> None:
-        """kswapd goes to work. It has taken the order a little before it says so: later requests it hasn't seen."""
-        f = fields_of(line)
-        nid = int(f["nid"])
-        late = {order for seq, order in self.wakes if seq > self.kswapd_seen[nid]}
-        self._kswapd(line, d.KSWAPD_WAKES, nid, int(f["order"]), late=late)
+        """kswapd goes to work."""
+        self.kswapds.wakes(line)
 
     def on_mm_vmscan_kswapd_sleep(self, where: Context, line: Line) -> None:
         """kswapd lies down on its queue."""
-        self._kswapd(line, d.KSWAPD_SLEEPS, int(fields_of(line)["nid"]))
+        self.kswapds.sleeps(line)
 
     def on_oracle_kswapd(self, where: Context, line: Line) -> None:
         """kswapd has balanced its node, or failed to; what it does until it sleeps is taking boosts back."""
-        f = fields_of(line)
-        nid, reclaimed = int(f["nid"]), int(f["a"])
-        self._kswapd(line, d.KSWAPD_RECLAIMED if reclaimed else d.KSWAPD_FAILED, nid)
-        self._kswapd(line, d.KSWAPD_SLEEPS, nid)
-        self.retiring[where] = self.steps[-1]
+        self.retiring[where] = self.kswapds.balanced(line)
 
     def on_mm_vmscan_wakeup_kswapd(self, where: Context, line: Line) -> None:
-        """A wake-up takes kswapd off its queue. Woken from its short nap it queues once more before it goes to work."""
-        nid = int(fields_of(line)["nid"])
-        if not self.queued[nid]:
-            alloc = self._current(where)
-            at = line.seq
-            if alloc is not None:
-                at = alloc.attempt.locked if alloc.attempt.locked >= 0 else alloc.attempt.last
-            self.steps.append(Step(at - 1, d.OP_KSWAPD, line.cpu, nid=nid, n=d.KSWAPD_SLEEPS))
-        self.queued[nid] = False
-        self.kswapd_seen[nid] = line.seq
+        """A wake-up, after the attempt that is under way if there is one."""
+        alloc = self._current(where)
+        at = line.seq
+        if alloc is not None:
+            at = alloc.attempt.locked if alloc.attempt.locked >= 0 else alloc.attempt.last
+        self.kswapds.woken(line, at)
 
     def on_mark_victim(self, where: Context, line: Line) -> None:
         """The OOM killer has chosen a task, which may use the reserves from now on."""
@@ -310,7 +292,7 @@ class DrivenScript:
             if step == "start":
                 alloc.rt = bool(flags & ALLOC_HARDER) and not int(f["gfp"], 0) & ATOMIC
             self.steps.append(self._step(where, alloc, line.seq, d.OP_WAKE, n=d.ATTEMPT_START))
-            self.wakes.append((line.seq, int(f["order"])))
+            self.kswapds.asked(line, int(f["order"]))
         elif step == "nopage":
             alloc.kind = d.ATTEMPT_NOFAIL
         self._next_attempt(where, alloc, line.seq)

@@ -98,9 +98,10 @@ def _read(name: str, step: Step, op: Any) -> Difference | None:
     """What others read without a lock while a CPU changed it."""
     if step.code == d.OP_FREE_PREPARE and op["pcp"]:
         return Difference(f"{name}: type that the block of page {step.pfn} had", step.n - 1, int(op["free"]))
-    if step.code == d.OP_KSWAPD and step.n == d.KSWAPD_WAKES and op["free"] > step.order and step.recorded:
-        if int(op["free"]) in step.recorded["late"]:
-            return Difference(f"{name}: kswapd had taken the order before a request", step.order, int(op["free"]))
+    if step.code == d.OP_KSWAPD and step.n == d.KSWAPD_WAKES and step.recorded:
+        late = int(op["free"]) if op["free"] > step.order else step.handle
+        if late in step.recorded["late"]:
+            return Difference(f"{name}: kswapd took the order before a request", step.order, late)
     return None
 
 

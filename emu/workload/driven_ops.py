@@ -68,7 +68,7 @@ OP_ISOLATE = OP_DRIVEN + 4
 OP_ROTATE = OP_DRIVEN + 5
 OP_LRU = OP_DRIVEN + 6  # n of the block's pages in use, from pfn to pfn + handle, are on an LRU list
 OP_CUT_BOOST = OP_DRIVEN + 7  # kswapd takes n off the zone's boost
-OP_KSWAPD = OP_DRIVEN + 8  # n = KSWAPD_*
+OP_KSWAPD = OP_DRIVEN + 8  # n = KSWAPD_*; handle = order of a request that kswapd has not seen, -1: none
 OP_FREE_COMMIT = OP_DRIVEN + 9  # the second half of free_unref_page()
 OP_FREE_PREPARE = OP_DRIVEN + 10  # the first half; n = the stamp that the page got + 1, 0: unknown
 
@@ -317,8 +317,9 @@ def kswapd(m: Machine, op: Op) -> None:
     if op.n == KSWAPD_WAKES:
         op.free = node.kswapd_order
         if op.free <= op.order:
-            node.kswapd_order = 0
-            node.kswapd_highest_zoneidx = MAX_NR_ZONES
+            node.kswapd_order = max(op.handle, 0)
+            if op.handle < 0:
+                node.kswapd_highest_zoneidx = MAX_NR_ZONES
         node.kswapd_wait.state = 0
     elif op.n == KSWAPD_SLEEPS:
         node.kswapd_wait.state = 1
