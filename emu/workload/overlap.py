@@ -7,12 +7,15 @@ from emu.workload.case import Case, Step
 
 __all__ = ["Overlap"]
 
+NEVER = 1 << 62
+
 
 class Overlap:
     """The values that a zone's counters had around each operation.
 
     Operations are executed one after another here. In the kernel one that was placed earlier may not have changed its
-    counter yet, and one that was placed later may have: the note of an operation is taken before its end.
+    counter yet, and one that was placed later may have: the note of an operation is taken after its last event and
+    before its CPU begins the next one.
     """
 
     def __init__(self, case: Case, steps: Sequence[Step], ops: Any) -> None:
@@ -21,6 +24,11 @@ class Overlap:
         seqs = [(step.at, step.recorded["seq"] if step.recorded else -1) for step in steps]
         self._begun = [begun.get(seq, at) for at, seq in seqs]
         self._ended = [ended.get(seq, at) for at, seq in seqs]
+        self._noted = [NEVER] * len(steps)  # at the latest
+        following: dict[int, int] = {}  # CPU -> when its next operation begins
+        for i in reversed(range(len(steps))):
+            self._noted[i] = following.get(steps[i].cpu, NEVER)
+            following[steps[i].cpu] = self._begun[i]
         self._first = {
             (zone["nid"], zone["zid"]): {
                 "free": zone["vm_stat"][0], "boost": zone["watermark_boost"],
@@ -37,7 +45,7 @@ class Overlap:
     def _values(self, at: int, field: str) -> Iterator[int]:
         """What the zone's field was before the operations that overlap with one, and after each of them."""
         first = next((i for i in range(at) if self._ended[i] > self._begun[at]), at)
-        last = max(i for i, begun in enumerate(self._begun) if begun < self._ended[at] or i == at)
+        last = max(i for i, begun in enumerate(self._begun) if begun < self._noted[at])
         zone = self._ops[at].znid, self._ops[at].rzid
         same = [i for i in range(last + 1) if (self._ops[i].znid, self._ops[i].rzid) == zone]
         before = [i for i in same if i < first][-1:]
