@@ -1,7 +1,9 @@
 """Bit-exact against the real kernel: recorded cases on real processes."""
 
+import copy
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +12,18 @@ from subprocess import CompletedProcess
 import pytest
 
 from emu.verify import verify_case
+from emu.workload import script as s
 from emu.workload.case import CaseError, load_case, script_of
+from emu.workload.compare import after_differences, unseen_folds
 from shm.core import INTERPRETED
 
 RunEmu = Callable[..., CompletedProcess[str]]
 CASES = Path(__file__).parent / "cases" / "fast"
 QUICK = ("highatomic", "numa_policy")
 ALL = sorted(p.name for p in CASES.iterdir())
+SLOW = sorted(p.name for p in (CASES.parent / "slow").iterdir())
+# what was read without a lock at another instant, where tasks met
+READS = {"oom_kill_steal": "type that the block of page", "cookie_race": "another mems_allowed"}
 
 
 @pytest.mark.parametrize("name", QUICK if INTERPRETED else ALL)
@@ -24,6 +31,16 @@ def test_case_matches_completely(name: str) -> None:
     verdict = verify_case(CASES / name)
     assert [str(d) for d in verdict.differences] == []
     assert verdict.operations >= load_case(CASES / name).meta["ops"] - 10
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [None, 1])
+@pytest.mark.parametrize("name", SLOW)
+def test_driven_case_matches(name: str, processes: int | None) -> None:
+    verdict = verify_case(CASES.parent / "slow" / name, processes=processes)
+    assert verdict.level == "driven" and [str(d) for d in verdict.differences] == []
+    assert any(READS[name] in read.where for read in verdict.reads) if name in READS else True
 
 
 @pytest.mark.compiled
@@ -90,6 +107,75 @@ def test_a_changed_pfn_is_the_first_difference(tmp_path: Path) -> None:
         new.writelines(json.dumps(op) + "\n" for op in ops)
     first = verify_case(path).differences[0]
     assert first.where.startswith(f"op {victim['seq']} ") and first.kernel == victim["pfn"] == first.ours + 1
+
+
+def test_what_operations_saw_of_each_other_is_listed() -> None:
+    """They overlap: no counter need be what it is after the operation alone, but it is one that it had meanwhile."""
+    verdict = verify_case(CASES / "race_2cpu_overlap")
+    assert verdict.matches and len(verdict.reads) > 100
+    assert all(": free" in read.where for read in verdict.reads)
+
+
+def test_a_note_that_nothing_explains_is_a_difference(tmp_path: Path) -> None:
+    path = tmp_path / "fast" / "race_2cpu_overlap"
+    shutil.copytree(CASES / "race_2cpu_overlap", path)
+    with gzip.open(path / "ops.jsonl.gz", "rt") as old:
+        ops = [json.loads(line) for line in old]
+    ops[50]["free"] += 2000
+    ops[60]["freediff"] += 1
+    with gzip.open(path / "ops.jsonl.gz", "wt") as new:
+        new.writelines(json.dumps(op) + "\n" for op in ops)
+    assert [d.where.split(": ")[1] for d in verify_case(path).differences] == ["free", "freediff"]
+
+
+def test_folded_after_the_snapshot_had_looked(tmp_path: Path) -> None:
+    """A CPU's own interrupts are off while its snapshot is taken, another's vmstat worker runs: it is an operation."""
+    path = tmp_path / "fast" / "drain"
+    shutil.copytree(CASES / "drain", path)
+    with gzip.open(path / "before.json.gz", "rt") as file:
+        before = json.load(file)
+    zone = next(z for z in before["zones"] if z["pcp"][1]["count"])
+    zone["pcp"][1]["vm_stat_diff"][:3] = [-3, 2, 0]
+    with gzip.open(path / "before.json.gz", "wt") as file:
+        json.dump(before, file)
+    with gzip.open(path / "trace.txt.gz", "rt") as file:
+        lines = file.readlines()
+    end = next(i for i, line in enumerate(lines) if "what=snap_end a=98" in line)
+    where = f"nid={zone['nid']} zid={zone['zid']}"
+    head = f"     kworker/1:1-19      [001] ....   %d: oracle_vmstat_fold: {where} item=%d v=%d\n"
+    lines[end:end] = [head % (1, 0, -3), head % (2, 1, 4), head % (3, 2, 0)]
+    with gzip.open(path / "trace.txt.gz", "wt") as file:
+        file.writelines(lines)
+    case = load_case(path)
+    assert [(line["item"], line["v"]) for line in case.trace if line.seq < 10] == [(0, -3)], "the others it had seen"
+    assert (script_of(case)[0].code, script_of(case)[0].cpu) == (s.OP_FOLD, 1)
+
+
+def test_numa_counters_may_have_been_folded_without_a_trace() -> None:
+    after = load_case(CASES / "drain").after
+    zone = next(i for i, z in enumerate(after["zones"]) if z["numa_stat"][0] > 100)
+    ours = copy.deepcopy(after)
+    ours["zones"][zone]["numa_stat"][0] -= 18
+    assert list(after_differences(after, ours)) and not list(unseen_folds(after, ours)), "18 hits are missing"
+    ours["zones"][zone]["pcp"][1]["numa_stat_diff"][0] += 18
+    assert not list(after_differences(after, ours)) and len(list(unseen_folds(after, ours))) == 1
+    assert list(after_differences(ours, after)), "we had folded them and the kernel had not"
+
+
+@pytest.mark.compiled
+def test_a_driven_replay_ends_where_it_goes_astray(tmp_path: Path) -> None:
+    """What the trace frees later are not the pages that were taken here: freeing those would break the lists."""
+    path = tmp_path / "slow" / "reclaim_2cpu"
+    shutil.copytree(CASES.parent / "slow" / "reclaim_2cpu", path)
+    with gzip.open(path / "trace.txt.gz", "rt") as file:
+        lines = file.readlines()
+    wrong = [i for i, line in enumerate(lines) if " mm_page_alloc: " in line and " order=0 " in line][200]
+    lines[wrong] = re.sub(r"pfn=(\d+)", lambda m: f"pfn={int(m[1]) + 1}", lines[wrong])
+    with gzip.open(path / "trace.txt.gz", "wt") as file:
+        file.writelines(lines)
+    *_, pfn, rest = verify_case(path).differences
+    assert ": pfn of order 0" in pfn.where and pfn.kernel == pfn.ours + 1
+    assert rest.where == "all that follows from this page"
 
 
 def test_script_takes_what_others_did_from_the_trace() -> None:

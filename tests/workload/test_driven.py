@@ -1,5 +1,6 @@
 """Driven replay of recorded kernel cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,13 @@ def test_a_page_less_is_noticed(case: Case) -> None:
     free = next(i for i, step in enumerate(steps) if step.code in (s.OP_FREE_PFN, d.OP_FREE_PREPARE))
     result = replay(case, [*steps[:free], Step(steps[free].at, s.OP_NOP, 0), *steps[free + 1 :]])
     assert result.differences
+
+
+def test_an_order_that_kswapd_was_not_asked_for_is_noticed(case: Case) -> None:
+    steps = driven_script(case)
+    wake = next(i for i, step in enumerate(steps) if step.code == d.OP_KSWAPD and step.n == d.KSWAPD_WAKES)
+    result = replay(case, [*steps[:wake], replace(steps[wake], order=9), *steps[wake + 1 :]])
+    assert [x.where.split(": ")[1] for x in result.differences] == ["order that kswapd finds"]
 
 
 def test_attempts_of_one_allocation(case: Case) -> None:
