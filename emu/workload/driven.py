@@ -22,6 +22,7 @@ from emu.workload.driven_kswapd import Kswapds
 from emu.workload.stamps import stamps
 from emu.zone.gfp import (
     __GFP_ATOMIC,
+    __GFP_THISNODE,
     ALLOC_HARDER,
     ALLOC_NO_WATERMARKS,
     ALLOC_NOFRAGMENT,
@@ -31,7 +32,7 @@ from emu.zone.gfp import (
 from emu.zone.mmzone import MAX_NR_ZONES, MIGRATE_HIGHATOMIC
 
 CONTROL = "yxz"  # operations of a recording driver that set a sysctl
-ATOMIC = __GFP_ATOMIC  # inside a class the name would be mangled
+ATOMIC, THISNODE = __GFP_ATOMIC, __GFP_THISNODE  # inside a class the names would be mangled
 NO_PAGE = (1 << 64) - 1
 
 
@@ -197,7 +198,8 @@ class DrivenScript:
         return Step(at, code, where[0], order, gfp, nid=nid, nodemask=nodemask, recorded=recorded, **more)
 
     def _end_attempt(self, where: Context, alloc: Alloc, pfn: int, at: int) -> None:
-        """An attempt is over, without a page if ``pfn`` is -1; ``at`` is its place if it took no lock."""
+        """An attempt is over, without a page if ``pfn`` is -1; ``at`` is its place if it took no lock, or found nothing
+        under one, which leaves no event: others may have taken what there was while it waited."""
         attempt = alloc.attempt
         if pfn < 0 and not attempt.failed and attempt.locked < 0:
             return
@@ -208,7 +210,8 @@ class DrivenScript:
             attempt.failed = {}
             if attempt.kind == d.ATTEMPT_FAST:
                 attempt.kind, attempt.flags = d.ATTEMPT_SECOND_PASS, -1
-        place = attempt.locked if attempt.locked >= 0 else at if pfn >= 0 else attempt.last
+        late = pfn >= 0 or not self._zones(alloc) <= attempt.failed.keys()
+        place = attempt.locked if attempt.locked >= 0 else at if late else attempt.last
         cpu = where[0] if pfn >= 0 else attempt.cpu
         for step in attempt.lru:
             step.at = place
@@ -220,6 +223,17 @@ class DrivenScript:
             (cpu, *where[1:]), alloc, place, d.OP_ATTEMPT, handle=mask, zid=attempt.flags, n=attempt.kind, pfn=pfn,
             recorded={"failed": attempt.failed},
         ))  # fmt: skip
+
+    def _zones(self, alloc: Alloc) -> set[int]:
+        """The zones that an allocation may use."""
+        e = alloc.enter
+        nodes, mems, highest = int(e["nodemask"], 0) or -1, int(e["mems"], 0), int(e["hzi"])
+        if int(e["gfp"], 0) & THISNODE:
+            nodes = 1 << int(e["nid"])
+        return {
+            z["nid"] * MAX_NR_ZONES + z["zid"] for z in self.case.before["zones"]
+            if z["managed"] and z["zid"] <= highest and nodes & mems & 1 << z["nid"]
+        }  # fmt: skip
 
     def _zone_of(self, pfn: int) -> int:
         return next((z["nid"] * MAX_NR_ZONES + z["zid"] for z in self.case.before["zones"]
@@ -241,7 +255,7 @@ class DrivenScript:
         if attempt.nofragment and not flags & ALLOC_NOFRAGMENT:
             attempt.seen.clear()  # its second pass
         if kind != attempt.kind or zone in attempt.seen:
-            self._end_attempt(where, alloc, -1, attempt.last)
+            self._end_attempt(where, alloc, -1, line.seq)
             self._next_attempt(where, alloc, line.seq)
             alloc.attempt.kind = kind
         attempt = alloc.attempt
