@@ -75,14 +75,13 @@ def result_differences(case: Case, steps: Sequence[Step], ops: Any) -> tuple[lis
 
 def after_differences(after: State, ours: State) -> Iterator[Difference]:
     """The complete state after the operations, but for :func:`unseen_folds`."""
-    unseen = {(zone["nid"], zone["zid"]) for zone, mine in _zones(after, ours) if _folded_unseen(zone, mine)}
     for name in EVENTS_OF_OURS:
         yield from _compare(f"vm_events.{name}", after["vm_events"][name], ours["vm_events"][name])
     yield from _compare("totalreserve_pages", after["totalreserve_pages"], ours["totalreserve_pages"])
     yield from _compare("sysctl", after["sysctl"], ours["sysctl"])
     for zone, mine in _zones(after, ours):
         name = f"node {zone['nid']} {zone['name']}"
-        left_out = ("numa_stat", "numa_stat_diff") if (zone["nid"], zone["zid"]) in unseen else ()
+        left_out = ("numa_stat", "numa_stat_diff") if _folded_unseen(zone, mine) else ()
         for key, value in zone.items():
             if key == "pageblocks":
                 yield from _blocks(name, value, mine[key])

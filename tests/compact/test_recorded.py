@@ -1,13 +1,12 @@
 """The scanners of a real kernel: a recorded case's compactions, step by step, from the state it began in."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emu.workload.case import Line, _json, _lines, _trace
+from emu.workload.case import Case, Line, load_case
 from emu.workload.own_state import load_lruvecs
 from emu.zone.board import Board
 from emu.zone.event import KINDS, Event
@@ -74,14 +73,14 @@ def findings(m: Machine) -> list[str]:
 class Replay:
     """The case's machine, and what the kernel's tasks did."""
 
-    def __init__(self, board: Board, before: Any) -> None:
+    def __init__(self, board: Board, case: Case) -> None:
         self.board, self.m = board, board.m
-        load_lruvecs(board.m, before)
+        self.before = case.before
+        load_lruvecs(board.m, case.before)
         for index in range(self.m.nr_parties):
             board.task(index).process_flags = PF_KTHREAD
             board.cpu(index).trace = 1
-        self.ops = [json.loads(line) for line in _lines(CASE / "ops.jsonl.gz")]
-        self.trace = _trace(CASE / "trace.txt.gz")
+        self.ops, self.trace = case.ops, case.trace
 
     def of(self, task: str, first: int, last: int) -> list[str]:
         """What the kernel's task did between two places of the trace."""
@@ -113,17 +112,17 @@ class Replay:
 
 @pytest.fixture
 def replay() -> Any:
-    before = _json(CASE / "before.json.gz")
+    case = load_case(CASE)
     program.load()
-    with Board.from_state(before, ring_capacity=1 << 16) as board:
-        yield Replay(board, before)
+    with Board.from_state(case.before, ring_capacity=1 << 16) as board:
+        yield Replay(board, case)
 
 
 def test_lru_pages_of_a_state_have_owners(replay: Replay) -> None:
     m = replay.m
     pages = mem_map(m)
     inactive = list(walk(m, m.nodes[0].lruvecs[0].lists[LRU_INACTIVE_ANON], m.max_pfn))
-    before = _json(CASE / "before.json.gz")["lruvecs"][0]["lists"]["inactive_anon"]
+    before = replay.before["lruvecs"][0]["lists"]["inactive_anon"]
     assert inactive == before[0]
     anon = pages["mapping"][inactive] == 1 << 2 | 1
     assert anon.sum() == sum(digit in "46" for digit in before[1]) == 4222
