@@ -46,12 +46,11 @@ def _short(value: Any) -> str:
 def result_differences(case: Case, steps: Sequence[Step], ops: Any) -> tuple[list[Difference], list[Difference]]:
     """Every operation's page and what its zone looked like right after it: what differs, and what was read meanwhile.
 
-    The notes are taken without the zone lock. Where other CPUs' operations overlap (mode ``free``) a counter may be
-    read at any time of them.
+    The notes are taken without the zone lock, so that others may have changed a counter since (:class:`Overlap`).
     """
     differences: list[Difference] = []
     reads: list[Difference] = []
-    overlap = Overlap(case, steps, ops) if case.meta["mode"] == "free" else None
+    overlap = Overlap(case, steps, ops)
     for at, step in enumerate(steps):
         op, noted = ops[at], step.recorded
         if noted is None:
@@ -66,7 +65,7 @@ def result_differences(case: Case, steps: Sequence[Step], ops: Any) -> tuple[lis
         elif "znid" in noted:
             for theirs, mine in OP_FIELDS.items():
                 if noted[theirs] != getattr(op, mine):
-                    seen = overlap is not None and theirs in SHARED and overlap.may_be(at, mine, noted[theirs])
+                    seen = theirs in SHARED and overlap.may_be(at, mine, noted[theirs])
                     (reads if seen else differences).append(
                         Difference(f"{name}: {theirs}", noted[theirs], getattr(op, mine))
                     )

@@ -1,4 +1,4 @@
-"""Operations of several CPUs that overlap in time: what one may have read while others were at work."""
+"""What an operation's note may hold when others were at work before it was taken."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,9 +13,10 @@ NEVER = 1 << 62
 class Overlap:
     """The values that a zone's counters had around each operation.
 
-    Operations are executed one after another here. In the kernel one that was placed earlier may not have changed its
-    counter yet, and one that was placed later may have: the note of an operation is taken after its last event and
-    before its CPU begins the next one.
+    Operations are executed one after another here. In the kernel they overlap where CPUs run at will (mode ``free``):
+    one that was placed earlier may not have changed its counter yet, and one that was placed later may have. The note
+    of an operation is taken after its last event and before its CPU begins the next one, or anybody if they take turns.
+    In every mode others' differentials may be folded meanwhile.
     """
 
     def __init__(self, case: Case, steps: Sequence[Step], ops: Any) -> None:
@@ -25,10 +26,19 @@ class Overlap:
         self._begun = [begun.get(seq, at) for at, seq in seqs]
         self._ended = [ended.get(seq, at) for at, seq in seqs]
         self._noted = [NEVER] * len(steps)  # at the latest
-        following: dict[int, int] = {}  # CPU -> when its next operation begins
+        at_will = case.meta["mode"] == "free"
+        following: dict[int, int] = {}  # CPU, or 0 for all -> when the next operation begins
         for i in reversed(range(len(steps))):
-            self._noted[i] = following.get(steps[i].cpu, NEVER)
-            following[steps[i].cpu] = self._begun[i]
+            if steps[i].recorded:
+                cpu = steps[i].cpu if at_will else 0
+                self._noted[i] = following.get(cpu, NEVER)
+                following[cpu] = self._begun[i]
+        self._placed = [step.at for step in steps]
+        self._folds = [
+            (line.seq, (line["nid"], line["zid"]), line["v"])
+            for line in case.trace
+            if line.event == "oracle_vmstat_fold" and line["item"] == 0
+        ]
         self._first = {
             (zone["nid"], zone["zid"]): {
                 "free": zone["vm_stat"][0], "boost": zone["watermark_boost"],
@@ -40,16 +50,25 @@ class Overlap:
     def may_be(self, at: int, field: str, value: int) -> bool:
         """Whether a note may hold this value. Free pages are counted singly, so any number in between may be seen."""
         values = list(self._values(at, field))
-        return min(values) <= value <= max(values) if field == "free" else value in values
+        if field != "free":
+            return value in values
+        zone, folded = (self._ops[at].znid, self._ops[at].rzid), self._ops[at].free
+        for seq, where, pages in self._folds:
+            if where == zone and self._placed[at] < seq < self._noted[at]:
+                folded += pages
+                values.append(folded)
+        return min(values) <= value <= max(values)
 
     def _values(self, at: int, field: str) -> Iterator[int]:
-        """What the zone's field was before the operations that overlap with one, and after each of them."""
+        """What the zone's field was after an operation and those that overlap with it, and before if others had begun
+        earlier."""
         first = next((i for i in range(at) if self._ended[i] > self._begun[at]), at)
         last = max(i for i, begun in enumerate(self._begun) if begun < self._noted[at])
         zone = self._ops[at].znid, self._ops[at].rzid
         same = [i for i in range(last + 1) if (self._ops[i].znid, self._ops[i].rzid) == zone]
-        before = [i for i in same if i < first][-1:]
-        yield getattr(self._ops[before[0]], field) if before else self._first[zone][field]
+        if first < at:
+            before = [i for i in same if i < first][-1:]
+            yield getattr(self._ops[before[0]], field) if before else self._first[zone][field]
         for i in same:
             if i >= first:
                 yield getattr(self._ops[i], field)
