@@ -1,5 +1,6 @@
 """Driven replay of recorded kernel cases."""
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from emu.workload.driven import driven_script
 from emu.workload.driven_check import Driven, compare_driven
 from emu.zone.board import Board
 from emu.zone.event import Event, ring_at
+from emu.zone.vmstat_items import NUMA_FOREIGN, NUMA_LOCAL
 from shm.ring import ring_drain
 from shm.struct import address_of, dtype_of
 from tests import program
@@ -87,3 +89,43 @@ def test_an_interrupt_between_entry_and_page(case: Case) -> None:
         steps = driven_script(Case(case.path, case.meta, case.before, case.after, [], trace))
         names = {d.OP_FREE_PREPARE: "free", d.OP_ATTEMPT: "alloc"}
         assert [names[step.code] for step in steps if step.code in names] == order
+
+
+@pytest.mark.parametrize(("refused", "order"), [((0, 1), ["none", "page"]), ((1,), ["page", "none"])])
+def test_an_attempt_that_was_not_refused_looked_under_the_lock(
+    case: Case, refused: tuple[int, ...], order: list[str]
+) -> None:
+    """It found nothing there, and has no event of it: whoever has taken a page meanwhile was faster."""
+    enter = "order=3 gfp=0xcc0 nid=0 nodemask=0x0 mems=0x1 alloc_flags=0x801 pflags=0x0 irq=0 hzi=2"
+    fail = "nid=0 zid={} order=3 mark=280 alloc_flags=0x801 hzi=2 free=220"
+    trace = [
+        Line(10, "a", 7, 0, "....", "oracle_alloc_enter", enter),
+        *(Line(11 + zid, "a", 7, 0, "....", "oracle_wmark_fail", fail.format(zid)) for zid in refused),
+        Line(14, "b", 8, 1, "....", "oracle_alloc_enter", enter),
+        Line(16, "b", 8, 1, "d...", "mm_page_alloc_zone_locked", "page=ffffea0 pfn=5000 order=3 migratetype=0"),
+        Line(18, "b", 8, 1, "....", "mm_page_alloc", "page=ffffea0 pfn=5000 order=3 migratetype=0"),
+        Line(20, "a", 7, 0, "....", "oracle_slowpath", "step=start order=3 gfp=0xcc0 alloc_flags=0x840 a=0 b=0"),
+    ]
+    steps = driven_script(Case(case.path, case.meta, case.before, case.after, [], trace))
+    attempts = ["none" if step.pfn < 0 else "page" for step in steps if step.code == d.OP_ATTEMPT]
+    assert attempts == order
+
+
+@pytest.mark.parametrize(("moved", "accepted"), [(1, True), (9, False)])
+def test_hits_and_misses_of_attempts_whose_mems_changed(moved: int, accepted: bool) -> None:
+    """Which zone was preferred is not certain for them; how many they are is."""
+    case = load_case(CASE.parent / "cookie_race")
+    steps = driven_script(case)
+    ours = deepcopy(case.after)
+    zone = ours["zones"][1]
+    zone["numa_stat"][NUMA_FOREIGN] += moved
+    ops = np.zeros(len(steps), dtype=dtype_of(s.Op))
+    ops["code"] = [step.code for step in steps]
+    ops["pfn"] = [step.pfn for step in steps]
+    ops["pcp"][[step.code == d.OP_ATTEMPT for step in steps].index(True)] = d.OTHER_MEMS
+    ops["done"] = 1
+    found = compare_driven(case, steps, ops, ours)
+    assert any("another preferred zone" in x.where for x in found.reads) is accepted
+    assert any("numa_stat" in x.where for x in found.differences) is not accepted
+    zone["numa_stat"][NUMA_LOCAL] += 1
+    assert any("numa_stat" in x.where for x in compare_driven(case, steps, ops, ours).differences)
