@@ -151,6 +151,28 @@ def test_folded_after_the_snapshot_had_looked(tmp_path: Path) -> None:
     assert (script_of(case)[0].code, script_of(case)[0].cpu) == (s.OP_FOLD, 1)
 
 
+@pytest.mark.parametrize(
+    ("event", "old", "new"),
+    [
+        (" mm_page_free: ", "pfn=", "pfm="), (" oracle_wmark_fail: ", "zid=", "zip="),
+        (" oracle_op: ", "seq=", "sex="),
+    ],
+)  # fmt: skip
+def test_an_event_without_a_field_is_one_line(tmp_path: Path, event: str, old: str, new: str) -> None:
+    path = tmp_path / "slow" / "slow_nothing"
+    shutil.copytree(CASES.parent / "slow" / "slow_nothing", path)
+    with gzip.open(path / "trace.txt.gz", "rt") as file:
+        lines = file.readlines()
+    inside = next(i for i, line in enumerate(lines) if "what=snap_end a=98" in line)
+    at = next(i for i, line in enumerate(lines) if i > inside and event in line)
+    lines[at] = lines[at].replace(old, new)
+    lines.insert(inside, "     kworker/1:1-19      [091] ....   9: oracle_vmstat_fold: nid=7 zid=1 item=0 v=-3\n")
+    with gzip.open(path / "trace.txt.gz", "wt") as file:
+        file.writelines(lines)
+    with pytest.raises(CaseError, match=f"event \\d+: {event.strip(' :')} without {old[:-1]}: damaged"):
+        verify_case(path)
+
+
 def test_numa_counters_may_have_been_folded_without_a_trace() -> None:
     after = load_case(CASES / "drain").after
     zone = next(i for i, z in enumerate(after["zones"]) if z["numa_stat"][0] > 100)

@@ -56,7 +56,7 @@ class Line:
         for key, value in _FIELD.findall(self.text):
             if key == name:
                 return str(value)
-        raise KeyError(name)
+        raise CaseError(f"event {self.seq}: {self.event} without {name}: damaged")
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,13 @@ def _not_yet(before: State, line: Line) -> bool:
     interrupts in some modes, and the other's vmstat worker runs."""
     if line.event != "oracle_vmstat_fold":
         return False
-    zone = next(z for z in before["zones"] if (z["nid"], z["zid"]) == (line["nid"], line["zid"]))
-    return bool(zone["pcp"][line.cpu]["vm_stat_diff"][line["item"]] == line["v"] != 0)
+    left = {
+        (zone["nid"], zone["zid"], pcp["cpu"], item): diff
+        for zone in before["zones"]
+        for pcp in zone["pcp"]
+        for item, diff in enumerate(pcp["vm_stat_diff"])
+    }
+    return bool(left.get((line["nid"], line["zid"], line.cpu, line["item"])) == line["v"] != 0)
 
 
 def load_case(path: Path) -> Case:

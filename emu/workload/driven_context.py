@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from emu.workload import driven_ops as d
-from emu.workload.case import Line, Step
+from emu.workload.case import CaseError, Line, Step
 
 Context = tuple[int, int, str]  # CPU, pid, column of the trace's flags that says hardirq or softirq
 
@@ -14,9 +14,20 @@ def owner_of(where: Context) -> tuple[int, str]:
     return (pid if pid and irq == "." else -1 - cpu), irq
 
 
-def fields_of(line: Line) -> dict[str, str]:
+class Fields(dict[str, str]):
     """``name=value`` pairs of an event."""
-    return dict(part.split("=", 1) for part in line.text.split() if "=" in part)
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(part.split("=", 1) for part in line.text.split() if "=" in part)
+        self._line = line
+
+    def __missing__(self, name: str) -> str:
+        raise CaseError(f"event {self._line.seq}: {self._line.event} without {name}: damaged")
+
+
+def fields_of(line: Line) -> Fields:
+    """An event's fields. Raises CaseError where one is asked for that it doesn't have."""
+    return Fields(line)
 
 
 @dataclass
