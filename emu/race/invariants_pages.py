@@ -66,7 +66,7 @@ batch_within_high = Invariant(
 )
 watermark_kept = Invariant(
     "watermark-kept", WATERMARK,
-    "No zone has fewer free pages than its min watermark, not even those that racing checks give away.",
+    "No zone is below its min watermark by what CPUs take that pass the check together.",
 )  # fmt: skip
 overshoot_bounded = Invariant(
     "overshoot-bounded", OVERSHOOT,

@@ -31,6 +31,16 @@ def test_a_scenario_tells_its_story(name: str) -> None:
     assert all(commit.mark.rstrip("*-") in ("V", "S", "M", "I") for commit in scenario.commits)
 
 
+@pytest.mark.parametrize(("one", "rest"), [
+    ("lists-match", "isolated-apart"), ("watermark-kept", "overshoot-bounded"),
+    ("next_round_gets_it", "rounds_are_bounded"),
+])  # fmt: skip
+def test_who_asks_for_one_part_of_a_rule_asks_for_the_other(one: str, rest: str) -> None:
+    """Each of the two leaves something to the other: alone it would overlook that."""
+    asked = [{i.name for i in scenario.invariants} for scenario in catalogue().values()]
+    assert any(one in names for names in asked) and all(rest in names for names in asked if one in names)
+
+
 def test_every_switch_belongs_to_a_scenario() -> None:
     assert {s.switch for s in catalogue().values() if s.switch} == set(RACES)
 
